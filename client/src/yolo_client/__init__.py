@@ -1,0 +1,1 @@
+"""What a user holds: the Python client and the yolo-kserve command."""

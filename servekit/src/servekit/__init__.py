@@ -1,0 +1,1 @@
+"""What both servers need: KServe's ModelServer with the Open Inference Protocol done fully."""

@@ -1,0 +1,181 @@
+"""Instance masks: from prototypes to pixels of the picture, and their forms on the wire."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from yolo_transformer.letterbox import LetterboxPlan
+
+MIN_HOLE_AREA: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """An object's pixels, inside its box only.
+
+    bits: (h, w) uint8, 1 where the object is; its first element is the picture's pixel (`top`, `left`). Either side
+    may be 0: an object of no pixels.
+    """
+
+    top: int
+    left: int
+    bits: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cover:
+    """The cells `near` to `far` of one axis of the prototypes that a picture of `length` pixels covers.
+
+    As in the reference they are whole cells, those nearest to the picture's borders, stretched over it.
+    """
+
+    length: int
+    near: int
+    far: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Pixels `start` to `stop` of one axis of a picture, and the `low` to `high` cells of the prototypes they need.
+
+    Pixel start + i has its centre at cell low + i * step + offset, where whole numbers are the centres of cells.
+    """
+
+    start: int
+    stop: int
+    low: int
+    high: int
+    step: float
+    offset: float
+
+
+def instance_masks(
+    coefficients: npt.NDArray[np.float16],
+    prototypes: npt.NDArray[np.float16],
+    boxes: npt.NDArray[np.float32],
+    plan: LetterboxPlan,
+    canvas_height: int,
+    canvas_width: int,
+) -> tuple[Mask, ...]:
+    """Return the mask of each box, cut to the pixels that the box touches.
+
+    coefficients: (N, C) float16. prototypes: (C, h, w) float16 over the whole canvas of the plan. boxes: (N, 4)
+    float32, x1 y1 x2 y2 in pixels of the picture, inside it. The work and the memory of a mask grow with its box.
+    """
+    channels, cells_high, cells_wide = prototypes.shape
+    weights = coefficients.astype(np.float32)
+    rows = _cover(plan.height, plan.top, plan.new_height, canvas_height, cells_high)
+    columns = _cover(plan.width, plan.left, plan.new_width, canvas_width, cells_wide)
+    masks = []
+    for row, (x1, y1, x2, y2) in zip(weights, boxes.tolist(), strict=True):
+        y, x = _axis(y1, y2, rows), _axis(x1, x2, columns)
+        size = (x.stop - x.start, y.stop - y.start)
+        if 0 in size:
+            masks.append(Mask(y.start, x.start, np.zeros(size[::-1], np.uint8)))
+            continue
+        crop = prototypes[:, y.low : y.high, x.low : x.high].astype(np.float32)
+        logits = (row @ crop.reshape(channels, -1)).reshape(crop.shape[1:])
+        pixel_to_cell = np.array([[x.step, 0, x.offset], [0, y.step, y.offset]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        full = cv2.warpAffine(logits, pixel_to_cell, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        masks.append(Mask(y.start, x.start, (full > 0).view(np.uint8)))
+    return tuple(masks)
+
+
+def _cover(length: int, offset: int, extent: int, canvas: int, cells: int) -> _Cover:
+    near = min(round(offset * cells / canvas), cells - 1)
+    return _Cover(length, near, min(max(round((offset + extent) * cells / canvas), near + 1), cells))
+
+
+def _axis(first: float, last: float, cover: _Cover) -> _Axis:
+    start = min(max(math.floor(first), 0), cover.length)
+    stop = min(max(math.ceil(last), start), cover.length)
+    step = (cover.far - cover.near) / cover.length
+    begin = cover.near + (start + 0.5) * step - 0.5
+    low = min(max(math.floor(begin), cover.near), cover.far - 1)
+    high = min(max(math.floor(begin + (stop - start - 1) * step) + 2, low + 1), cover.far)
+    return _Axis(start, stop, low, high, step, begin - low)
+
+
+def encode(mask: Mask, mask_format: str, height: int, width: int) -> Any:
+    """Return the mask, in a picture of `height` x `width` pixels, as JSON takes it: `polygon`, `rle`, or null if `none`."""
+    if mask_format == "polygon":
+        return to_polygons(mask)
+    return to_rle(mask, height, width) if mask_format == "rle" else None
+
+
+def to_rle(mask: Mask, height: int, width: int) -> dict[str, Any]:
+    """Return COCO's compressed run lengths, {"size": [height, width], "counts": text}, of the mask in its picture."""
+    rows, columns = mask.bits.shape
+    # Down one column after the other, each with a background pixel behind it, so that every run ends in its own.
+    line = np.zeros((columns, rows + 1), np.uint8)
+    line[:, :rows] = mask.bits.T
+    flat = line.ravel()
+    edges = np.flatnonzero(np.diff(flat, prepend=0))
+    column, row = np.divmod(edges, rows + 1)
+    edges = (column + mask.left) * height + row + mask.top
+    # In the picture a run at the foot of a column and one at the head of the next are one.
+    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
+    edges = np.delete(edges, np.concatenate((joined, joined + 1)))
+    total = height * width
+    ends = edges if edges.size and edges[-1] == total else np.append(edges, total)
+    return {"size": [height, width], "counts": _compress(np.diff(ends, prepend=0))}
+
+
+def _compress(counts: npt.NDArray[np.int64]) -> str:
+    """Return run lengths as COCO's text: five bits a character, each count less the one before the last."""
+    values = counts.copy()
+    values[3:] -= counts[1:-2]
+    shifts = np.arange(0, 40, 5)
+    digits = (values[:, None] >> shifts) & 31
+    rest = values[:, None] >> (shifts + 5)
+    # A number ends where only copies of its sign bit are left.
+    more = np.where(digits & 16, rest != -1, rest != 0)
+    written = np.ones(digits.shape, bool)
+    written[:, 1:] = np.logical_and.accumulate(more[:, :-1], axis=1)
+    return (digits + 32 * more + 48)[written].astype(np.uint8).tobytes().decode("ascii")
+
+
+def to_polygons(mask: Mask) -> list[list[float]]:
+    """Return [[x1, y1, x2, y2, ...], ...] in pixels of the picture, along the outer edges of the mask's pixels.
+
+    One ring of at least 3 points for each connected part. A ring with holes runs to each and back along a line.
+    """
+    if 0 in mask.bits.shape:
+        return []
+    # Every pixel spread to its four corners: contours then run along the pixels' edges, not through their centres.
+    corners = cv2.dilate(
+        cv2.copyMakeBorder(mask.bits, 0, 1, 0, 1, cv2.BORDER_CONSTANT), np.ones((2, 2), np.uint8), anchor=(1, 1)
+    )
+    contours, hierarchy = cv2.findContours(corners, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        return []
+    rings = {}
+    for number, (contour, (_, _, _, parent)) in enumerate(zip(contours, hierarchy[0], strict=True)):
+        if parent < 0:
+            rings[number] = _simplify(contour)
+    for contour, (_, _, _, parent) in zip(contours, hierarchy[0], strict=True):
+        if parent >= 0 and cv2.contourArea(contour) >= MIN_HOLE_AREA:
+            rings[parent] = _with_hole(rings[parent], _simplify(contour))
+    shift = np.array([mask.left, mask.top], np.float64)
+    return [(ring + shift).ravel().tolist() for ring in rings.values()]
+
+
+def _simplify(contour: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the contour (K, 1, 2) as (k, 2), k >= 3, no further off than a pixel, and less for small ones."""
+    tolerance = min(1.0, 0.02 * math.sqrt(cv2.contourArea(contour)))
+    simple = cv2.approxPolyDP(contour, tolerance, closed=True)
+    return (simple if len(simple) >= 3 else contour)[:, 0]
+
+
+def _with_hole(ring: npt.NDArray[Any], hole: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return one ring (K, 2) around what is between both, joined where they are closest."""
+    distances = np.square(ring[:, None] - hole[None]).sum(axis=2)
+    at, of = np.unravel_index(np.argmin(distances), distances.shape)
+    return np.concatenate((ring[: at + 1], hole[of:], hole[: of + 1], ring[at:]))

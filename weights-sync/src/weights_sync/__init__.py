@@ -1,0 +1,1 @@
+"""Fetch, verify, prepare and place YOLO weights."""

@@ -1,0 +1,108 @@
+"""The `weights-sync` command."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from weights_sync.catalogue import catalogue
+from weights_sync.errors import WeightsError
+from weights_sync.prepare import CANDIDATES, Card, prepare_file
+from weights_sync.prepare.checks import MAX_BYTES
+from weights_sync.pull import MODEL_FILE, pull, verify
+from weights_sync.sources import Limits
+
+MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
+CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code. Errors are one line on standard error."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        table = options.run(parser, options)
+    except WeightsError as error:
+        sys.stderr.write(f"weights-sync: {error}\n")
+        return 1
+    sys.stdout.write(_aligned(table))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="weights-sync", description="Fetch, verify, prepare and place YOLO weights.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    surgery = argparse.ArgumentParser(add_help=False)
+    surgery.add_argument(
+        "--candidates", type=int, default=CANDIDATES, help="most boxes kept for a picture (%(default)s)"
+    )
+    surgery.add_argument("--family", help="overrule the recognition of the model's family")
+    surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
+
+    verb = verbs.add_parser("pull", parents=[surgery], help=f"place prepared models as DEST/{MODEL_FILE}")
+    verb.add_argument("pairs", nargs="+", metavar="URI DEST", help="where from, and the directory to place it in")
+    verb.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
+    verb.set_defaults(run=_pull)
+
+    verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO ONNX into the graph that is served")
+    verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file")
+    verb.add_argument("dest", type=Path, metavar="DEST", help=f"a directory, for DEST/{MODEL_FILE}, or an .onnx file")
+    verb.set_defaults(run=_prepare)
+
+    verb = verbs.add_parser("verify", help=f"check that DIR/{MODEL_FILE} is a whole prepared model")
+    verb.add_argument("directory", type=Path, metavar="DIR")
+    verb.set_defaults(run=_verify)
+
+    verb = verbs.add_parser("list", help="show the models that yolo://NAME can name")
+    verb.set_defaults(run=_list)
+    return parser
+
+
+def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
+    if len(options.pairs) % 2:
+        parser.error(f"pull wants pairs of URI and DEST; {options.pairs[-1]!r} stands alone")
+    limits = Limits(options.max_bytes, options.allow_http)
+    rows: list[tuple[str, ...]] = [MODEL_COLUMNS]
+    for uri, dest in zip(options.pairs[::2], options.pairs[1::2], strict=True):
+        directory = Path(dest)
+        card = pull(uri, directory, limits=limits, candidates=options.candidates, family=options.family)
+        rows.append(_row(directory / MODEL_FILE, card))
+    return rows
+
+
+def _prepare(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
+    dest = options.dest if options.dest.suffix == ".onnx" else options.dest / MODEL_FILE
+    card = prepare_file(
+        options.model, dest, candidates=options.candidates, family=options.family, max_bytes=options.max_bytes
+    )
+    return [MODEL_COLUMNS, _row(dest, card)]
+
+
+def _verify(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
+    return [MODEL_COLUMNS, _row(options.directory / MODEL_FILE, verify(options.directory))]
+
+
+def _list(_parser: argparse.ArgumentParser, _options: argparse.Namespace) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [CATALOGUE_COLUMNS]
+    for entry in catalogue().values():
+        size = str(entry.bytes or "-")
+        rows.append((entry.name, entry.family, entry.task, entry.licence, size, entry.sources[0]))
+    return rows
+
+
+def _row(file: Path, card: Card) -> tuple[str, ...]:
+    height, width = card.size
+    size = f"{width}x{height}" + (" or any" if card.dynamic else "")
+    return (str(file), card.family, card.task, str(len(card.labels)), size, card.digest)
+
+
+def _aligned(rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table as text, each column as wide as its widest cell."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
+    return "".join(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

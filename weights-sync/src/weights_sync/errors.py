@@ -1,0 +1,46 @@
+"""Everything this package refuses, as one tree; each message is one line that a person can act on."""
+
+from typing import ClassVar
+
+
+class WeightsError(Exception):
+    """Weights that can not be fetched, verified or prepared."""
+
+    http_status: ClassVar[int] = 400
+    grpc_status: ClassVar[str] = "INVALID_ARGUMENT"
+
+
+class SourceError(WeightsError):
+    """The source can not be read: unknown scheme, missing file, refused or broken transfer."""
+
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class UnknownModelError(SourceError):
+    """The catalogue has no such name."""
+
+    http_status = 404
+    grpc_status = "NOT_FOUND"
+
+
+class DigestError(WeightsError):
+    """The bytes are not the ones that were asked for."""
+
+
+class TooLargeError(WeightsError):
+    """The weights are over the size limit."""
+
+    http_status = 413
+
+
+class ModelError(WeightsError):
+    """The file was read, and is refused as a model."""
+
+
+class DamagedModelError(ModelError):
+    """The file is no complete, valid ONNX model."""
+
+
+class UnsupportedModelError(ModelError):
+    """The file is valid ONNX, of a kind that `prepare` does not do."""

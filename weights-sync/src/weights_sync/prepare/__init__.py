@@ -1,0 +1,87 @@
+"""Turn a YOLO export into the prepared graph: uint8 pictures in, the K best candidates out.
+
+Input `images` uint8 [B, H, W, 3], RGB, letterboxed. Outputs, best first: `boxes` float32 [B, K, 4] (x1 y1 x2 y2 in
+letterbox pixels), `scores` float32 [B, K], `class_ids` int32 [B, K]; for segmentation also `mask_coefficients`
+float16 [B, K, C] and `prototypes` float16 [B, C, h, w]. What the graph says about itself is its card.
+"""
+
+import hashlib
+from pathlib import Path
+
+from onnx import ModelProto
+
+from weights_sync.errors import (
+    DamagedModelError,
+    ModelError,
+    SourceError,
+    TooLargeError,
+    UnsupportedModelError,
+    WeightsError,
+)
+from weights_sync.place import place
+from weights_sync.prepare import checks
+from weights_sync.prepare.assemble import assemble
+from weights_sync.prepare.card import Card, is_prepared, read_card
+
+__all__ = [
+    "CANDIDATES",
+    "Card",
+    "DamagedModelError",
+    "ModelError",
+    "SourceError",
+    "TooLargeError",
+    "UnsupportedModelError",
+    "WeightsError",
+    "is_prepared",
+    "prepare_file",
+    "prepare_model",
+    "read_card",
+]
+
+CANDIDATES = 1000
+MAX_CANDIDATES = 100_000
+
+
+def prepare_model(
+    source: bytes | ModelProto,
+    *,
+    candidates: int = CANDIDATES,
+    family: str | None = None,
+    max_bytes: int = checks.MAX_BYTES,
+    digest: str | None = None,
+) -> ModelProto:
+    """Return the prepared graph of a model, or the model itself where it is one already.
+
+    `candidates` is the most boxes kept for a picture; `family` overrules the recognition; `digest` is the sha256 (hex)
+    of the file that `source` was read from. Raises `weights_sync.errors.ModelError` for what is damaged or no YOLO,
+    `TooLargeError` over `max_bytes`, and nothing else.
+    """
+    if not 0 < candidates <= MAX_CANDIDATES:
+        raise UnsupportedModelError(f"the number of candidates must be 1 to {MAX_CANDIDATES}, not {candidates}")
+    with checks.damage_named():
+        if isinstance(source, ModelProto):
+            checks.check_size(source.ByteSize(), max_bytes)
+            model, data = source, b"" if digest else source.SerializeToString(deterministic=True)
+        else:
+            model, data = checks.parse(source, max_bytes), source
+        checks.check_graph(model)
+        if is_prepared(model):
+            checks.check_contract(model)
+            read_card(model)
+            return model
+        return assemble(model, candidates, family, "sha256:" + (digest or hashlib.sha256(data).hexdigest()))
+
+
+def prepare_file(
+    source: Path,
+    dest: Path,
+    *,
+    candidates: int = CANDIDATES,
+    family: str | None = None,
+    max_bytes: int = checks.MAX_BYTES,
+) -> Card:
+    """Prepare the model in `source` as the file `dest`, which appears complete or not at all; return its card."""
+    model, digest = checks.read_model(source, max_bytes)
+    prepared = prepare_model(model, candidates=candidates, family=family, max_bytes=max_bytes, digest=digest)
+    place(prepared.SerializeToString(), dest)
+    return read_card(prepared)

@@ -1,0 +1,82 @@
+"""YOLOX: one anchor a grid cell; rows of box, objectness, classes, with the grid added in the export or left to us.
+
+Most exports leave it: x y count from the cell in strides, w h are logarithms of strides.
+"""
+
+import numpy as np
+
+from weights_sync.errors import UnsupportedModelError
+from weights_sync.prepare.facts import Facts
+from weights_sync.prepare.graph import Editor, producers
+from weights_sync.prepare.head import Candidates, Table, class_ids, corners, top
+
+STRIDES = (8, 16, 32)
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Exp", "MatMul", "Softmax"})
+
+
+def fits(facts: Facts) -> bool:
+    """Tell by one row for each cell of the usual grids."""
+    _, rows, columns = facts.predictions.shape
+    return rows == facts.cells(STRIDES) and isinstance(columns, int) and columns > 5
+
+
+def matches(facts: Facts) -> bool:
+    """Tell by the rows, and a head that either does no arithmetic at all or takes the exponential of w h."""
+    ops = facts.head_ops()
+    return fits(facts) and "Sigmoid" in ops and ("Exp" in ops or not ops & ARITHMETIC)
+
+
+def classes(facts: Facts, masks: int) -> int:
+    """Return the number of classes."""
+    return int(facts.predictions.shape[2]) - 5 - masks
+
+
+def decode(edit: Editor, facts: Facts, candidates: int, masks: int) -> Candidates:
+    """Append the choice of the best rows, and the grid for those alone."""
+    _, anchors, _ = facts.predictions.shape
+    width = 5 + classes(facts, masks) + masks
+    table = _table(edit, facts.predictions.name, width)
+    scores = edit.op("Mul", table.column(edit, 4), table.columns(edit, 5, width - masks).best(edit))
+    best = top(edit, scores, candidates, None if facts.dynamic else int(anchors))
+    rows = table.rows(edit, best.index)
+    centres, sizes = edit.slice(rows, 0, 2, 2), edit.slice(rows, 2, 4, 2)
+    if "Exp" not in facts.head_ops():
+        centres, sizes = _on_grid(edit, facts, best.index, centres, sizes)
+    return Candidates(
+        boxes=corners(edit, centres, sizes),
+        scores=best.scores,
+        class_ids=class_ids(edit, edit.slice(rows, 5, width - masks, 2)),
+        count=best.count,
+    )
+
+
+def _table(edit: Editor, output: str, width: int) -> Table:
+    """Return the predictions, in front of the transpose that most exports end in."""
+    last = producers(edit.graph).get(output)
+    if last is not None and last.op_type == "Transpose" and list(last.attribute[0].ints) == [0, 2, 1]:
+        return Table(last.input[0], 1, width)
+    return Table(output, 2, width)
+
+
+def _on_grid(edit: Editor, facts: Facts, index: str, centres: str, sizes: str) -> tuple[str, str]:
+    """Turn raw (B, K, 2) offsets and logarithms into pixels, for the anchors (B, K) in `index`."""
+    if facts.dynamic:
+        raise UnsupportedModelError(
+            "this YOLOX export leaves the grid out and takes any size: export it with a fixed one"
+        )
+    grid, strides = _cells(*facts.size)
+    cell = edit.op("Gather", edit.constant(grid, np.float32), index, axis=0)
+    stride = edit.op("Gather", edit.constant(strides, np.float32), index, axis=0)
+    centres = edit.op("Mul", edit.op("Add", centres, cell), stride)
+    return centres, edit.op("Mul", edit.op("Exp", sizes), stride)
+
+
+def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each anchor's cell, (N, 2) x y, and stride, (N, 1) pixels; finest grid first, row by row."""
+    grids, strides = [], []
+    for stride in STRIDES:
+        rows, columns = -(-height // stride), -(-width // stride)
+        y, x = np.divmod(np.arange(rows * columns), columns)
+        grids.append(np.stack([x, y], 1))
+        strides.append(np.full((rows * columns, 1), stride))
+    return np.concatenate(grids), np.concatenate(strides)

@@ -1,0 +1,103 @@
+"""What every head ends in: the best class of each anchor, the K best anchors, and their rows.
+
+Shapes: B batch, N anchors, K candidates, C columns (box, classes, mask coefficients).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+
+from weights_sync.prepare.graph import Dim, Editor
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Names of the values that the prepared graph returns."""
+
+    boxes: str
+    """(B, K, 4) float32: x1 y1 x2 y2 in letterbox pixels."""
+    scores: str
+    """(B, K) float32, 0..1, best first."""
+    class_ids: str
+    """(B, K) int32."""
+    count: Dim
+    """K: a number, or the name of a dimension that depends on the picture's size."""
+    coefficients: str = ""
+    """(B, K, masks) float32, for segmentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The K best anchors."""
+
+    scores: str
+    """(B, K) float32."""
+    index: str
+    """(B, K) int64: anchor numbers."""
+    count: Dim
+    """K."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A value with a row of columns for each anchor: (B, N, C), or (B, C, N) with `columns_axis` 1."""
+
+    name: str
+    columns_axis: int
+    width: int
+    """Number of columns, C."""
+
+    def columns(self, edit: Editor, start: int, stop: int) -> "Table":
+        """Return the columns `start` to `stop`, of all anchors."""
+        if (start, stop) == (0, self.width):
+            return self
+        return Table(edit.slice(self.name, start, stop, self.columns_axis), self.columns_axis, stop - start)
+
+    def column(self, edit: Editor, number: int) -> str:
+        """Return one column of all anchors: (B, N)."""
+        return edit.op("Gather", self.name, edit.constant(number, np.int64), axis=self.columns_axis)
+
+    def best(self, edit: Editor) -> str:
+        """Return the largest column of each anchor: (B, N)."""
+        return edit.reduce_max(self.name, self.columns_axis)
+
+    def rows(self, edit: Editor, index: str) -> str:
+        """Return the rows of the anchors in `index` (B, K) int64: (B, K, C) float32."""
+        rows_axis = 3 - self.columns_axis
+        # Gathering a few columns of the table as it lies beats transposing all of it.
+        spread = edit.op("Reshape", index, edit.constant([0, -1, 1] if rows_axis == 1 else [0, 1, -1], np.int64))
+        full = [1, 1, 1]
+        full[self.columns_axis] = self.width
+        spread = edit.op("Expand", spread, edit.constant(full, np.int64))
+        picked = edit.op("GatherElements", self.name, spread, axis=rows_axis)
+        if self.columns_axis == 1:
+            picked = edit.op("Transpose", picked, perm=[0, 2, 1])
+        return edit.cast(picked, TensorProto.FLOAT)
+
+
+def top(edit: Editor, scores: str, count: int, anchors: int | None) -> Top:
+    """Pick the `count` best of (B, N) scores, or all where there are fewer; `anchors` is N where it is fixed."""
+    scores = edit.cast(scores, TensorProto.FLOAT)
+    kept: Dim = "candidates"
+    if anchors is not None:
+        kept = min(count, anchors)
+        limit = edit.constant([kept], np.int64)
+    else:
+        shape = edit.op("Shape", scores)
+        present, wanted = edit.slice(shape, 1, 2, 0), edit.constant([count], np.int64)
+        # Min knows no integers before operator set 12.
+        limit = edit.op("Where", edit.op("Less", present, wanted), present, wanted)
+    values, index = edit.ops("TopK", [scores, limit], 2, axis=1, largest=1, sorted=1)
+    return Top(values, index, kept)
+
+
+def class_ids(edit: Editor, rows: str) -> str:
+    """Return the best class of (B, K, classes) scores: (B, K) int32."""
+    return edit.cast(edit.op("ArgMax", rows, axis=2, keepdims=0), TensorProto.INT32)
+
+
+def corners(edit: Editor, centres: str, sizes: str) -> str:
+    """Turn (B, K, 2) centres and (B, K, 2) widths and heights into (B, K, 4) corners; all float32 pixels."""
+    half = edit.op("Mul", sizes, edit.constant(0.5, np.float32))
+    return edit.op("Concat", edit.op("Sub", centres, half), edit.op("Add", centres, half), axis=2)

@@ -1,0 +1,65 @@
+"""What shapes a graph's values have, and whether its batch may vary."""
+
+import numpy as np
+from onnx import ModelProto, helper, numpy_helper, shape_inference
+
+from weights_sync.prepare.graph import Dim, Editor, constants, shape_of
+
+BATCH = "batch"
+_PROBE_BATCH = 7
+"""A number, for inference loses names in Resize and Slice; a prime that no layer has channels of."""
+
+
+def infer(model: ModelProto, input_shape: tuple[Dim, ...]) -> dict[str, tuple[Dim, ...]]:
+    """Shape of every value when the (only) graph input has `input_shape`; the model is left as it was.
+
+    Raises `onnx.shape_inference.InferenceError` where the graph contradicts itself at that shape.
+    """
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    graph = probe.graph
+    entry = graph.input[0]
+    entry.CopyFrom(helper.make_tensor_value_info(entry.name, entry.type.tensor_type.elem_type, list(input_shape)))
+    # What the file claims about later values may hold for another input shape.
+    del graph.value_info[:]
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
+    # check_type=False: it is the checker that judges the types, of the finished graph.
+    inferred = shape_inference.infer_shapes(probe, check_type=False, strict_mode=True, data_prop=True).graph
+    return {value.name: shape_of(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
+
+
+def free_batch(model: ModelProto, input_shape: tuple[Dim, ...]) -> ModelProto:
+    """Return the model with a batch that may vary, where it was exported with a batch of one and allows more.
+
+    Exports with a fixed batch hold it in the targets of their Reshape nodes. Those become "as the input has it",
+    which changes nothing at batch one. Only if shape inference then carries another batch through to every output
+    is the freed model returned; otherwise the given one.
+    """
+    if input_shape[0] != 1:
+        return model
+    freed = ModelProto()
+    freed.CopyFrom(model)
+    _loosen_reshapes(freed, infer(model, input_shape))
+    try:
+        after = infer(freed, (_PROBE_BATCH, *input_shape[1:]))
+    except shape_inference.InferenceError:
+        return model
+    if any(after.get(output.name, ("?",))[:1] != (_PROBE_BATCH,) for output in freed.graph.output):
+        return model
+    freed.graph.input[0].type.tensor_type.shape.dim[0].dim_param = BATCH
+    return freed
+
+
+def _loosen_reshapes(model: ModelProto, shapes: dict[str, tuple[Dim, ...]]) -> None:
+    """Let the Reshape nodes that keep a leading one copy it from their input."""
+    known = constants(model.graph)
+    edit = Editor(model)
+    for node in model.graph.node:
+        # With allowzero a zero means none, not "as the input has it".
+        if node.op_type != "Reshape" or any(attribute.i for attribute in node.attribute):
+            continue
+        before, after = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
+        if before[:1] == after[:1] == (1,) and node.input[1] in known:
+            target = numpy_helper.to_array(known[node.input[1]]).reshape(-1)
+            node.input[1] = edit.constant([0, *target[1:]], np.int64)

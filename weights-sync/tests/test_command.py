@@ -1,0 +1,218 @@
+"""The command and where it reads from, over real files and a real server on loopback."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import onnx
+import pytest
+from tiny_networks import yolov8
+
+from weights_sync import __main__ as command
+from weights_sync import catalogue as catalogue_module
+from weights_sync.catalogue import Entry, catalogue
+from weights_sync.prepare import is_prepared
+
+DATA = yolov8().SerializeToString()
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def model(tmp_path):
+    file = tmp_path / "net.onnx"
+    file.write_bytes(DATA)
+    return file
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """Serve DATA at /net.onnx; other paths misbehave as they say. Return the address."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path.startswith("/moved"):
+                self.send_response(302)
+                self.send_header("Location", "/net.onnx" if self.path == "/moved" else "http://192.0.2.1/net.onnx")
+                self.end_headers()
+            elif self.path.startswith("/missing"):
+                self.send_error(404)
+            else:
+                self.send_response(200)
+                length = len(DATA) + (100 if self.path == "/broken" else 0)
+                if self.path != "/endless":
+                    self.send_header("Content-Length", str(length))
+                self.end_headers()
+                self.wfile.write(DATA)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def fails(capsys, *arguments):
+    """Run a command that must fail; return its one line."""
+    assert command.main([str(argument) for argument in arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def test_pull_places_a_prepared_model_and_says_what_it_found(model, tmp_path, capsys):
+    assert command.main(["pull", str(model), str(tmp_path / "a"), model.as_uri(), str(tmp_path / "b")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["model", "family", "task", "labels", "size", "digest"]
+    for line, name in zip(lines[1:], "ab", strict=True):
+        placed = tmp_path / name / "model.onnx"
+        assert line.split() == [str(placed), "yolov8", "detect", "3", "64x64", f"sha256:{DIGEST}"]
+        assert is_prepared(onnx.load(placed))
+        assert [file.name for file in placed.parent.iterdir()] == ["model.onnx"]
+
+
+def test_pull_wants_pairs(model, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["pull", str(model)])
+    assert "stands alone" in capsys.readouterr().err
+
+
+def test_a_failed_pull_leaves_the_model_before_it(model, tmp_path, capsys):
+    command.main(["pull", str(model), str(tmp_path / "a")])
+    capsys.readouterr()
+    before = (tmp_path / "a" / "model.onnx").read_bytes()
+    model.write_bytes(DATA[:500])
+    assert "cut short" in fails(capsys, "pull", model, tmp_path / "a")
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == before
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["model.onnx"]
+
+
+def test_the_sha256_in_a_uri_is_checked(model, tmp_path, capsys):
+    assert command.main(["pull", f"{model}#sha256={DIGEST.upper()}", str(tmp_path / "a")]) == 0
+    capsys.readouterr()
+    wrong = fails(capsys, "pull", f"{model}#sha256={'0' * 64}", tmp_path / "b")
+    assert f"sha256 is {DIGEST}, not 000" in wrong
+    assert not (tmp_path / "b").exists()
+    assert "64 hexadecimal digits" in fails(capsys, "pull", f"{model}#sha256=12", tmp_path / "b")
+
+
+def test_pull_downloads_and_follows_redirects(site, tmp_path, capsys):
+    for path in ("/net.onnx", "/moved", "/endless"):
+        assert command.main(["pull", f"{site}{path}#sha256={DIGEST}", str(tmp_path / "a")]) == 0
+    assert DIGEST in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/missing.onnx?token=secret", "/missing.onnx answered 404 Not Found\n"),
+        ("/broken", "can not download"),
+        ("/moved-away", "http://192.0.2.1/net.onnx is not encrypted"),
+    ],
+)
+def test_a_download_that_fails_says_why_and_keeps_secrets(site, tmp_path, capsys, path, reason):
+    line = fails(capsys, "pull", f"{site}{path}", tmp_path / "a")
+    assert reason in line
+    assert "secret" not in line
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(("path", "reason"), [("/net.onnx", f"has {len(DATA)} bytes"), ("/endless", "has more than")])
+def test_a_download_stops_at_the_limit(site, tmp_path, capsys, path, reason):
+    assert f"{path} {reason}" in fails(capsys, "pull", f"{site}{path}", tmp_path / "a", "--max-bytes", len(DATA) - 1)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://192.0.2.1/net.onnx", "not encrypted: use https"),
+        ("http://user:secret@192.0.2.1/net.onnx", "not encrypted: use https"),
+        ("https://", "names no host"),
+        ("https://127.0.0.1:1/net.onnx", "can not download https://127.0.0.1:1/net.onnx"),
+        ("ftp://host/net.onnx", "can not read ftp: URIs; there are file, http, https, package, yolo"),
+        ("file://elsewhere/net.onnx", "of this machine"),
+        ("package:../../net.onnx", "inside weights-sync"),
+        ("package:models/none.onnx", "comes without models/none.onnx"),
+        ("yolo://none", "no model 'none' in the catalogue; there are shapes, yolox-nano"),
+        ("/nowhere/net.onnx", "no file /nowhere/net.onnx"),
+        ("x" * 5000, "can not read"),
+    ],
+)
+def test_a_source_that_can_not_be_read_is_named(tmp_path, capsys, uri, reason):
+    line = fails(capsys, "pull", uri, tmp_path / "a")
+    assert reason in line
+    assert "secret" not in line
+
+
+def test_a_named_model_comes_from_the_first_source_that_has_it(model, site, tmp_path, capsys, monkeypatch):
+    entry = Entry("mine", (f"{site}/missing", f"{site}/net.onnx"), "MIT", "yolov8", "detect", DIGEST, len(DATA))
+    monkeypatch.setitem(catalogue(), "mine", entry)
+    assert command.main(["pull", "yolo://mine", str(tmp_path / "a")]) == 0
+    capsys.readouterr()
+    wrong = Entry("wrong", (f"{site}/net.onnx", f"{site}/missing"), "MIT", "yolov8", "detect", "0" * 64, len(DATA))
+    monkeypatch.setitem(catalogue(), "wrong", wrong)
+    line = fails(capsys, "pull", "yolo://wrong", tmp_path / "b")
+    assert "no source of wrong gave it: the bytes are not the ones asked for" in line
+    assert "answered 404" in line
+
+
+def test_the_catalogue_is_listed_with_licences(capsys):
+    assert command.main(["list"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:4] for line in lines[1:]] == [
+        ["shapes", "yolov8", "segment", "Apache-2.0"],
+        ["yolox-nano", "yolox", "detect", "Apache-2.0"],
+    ]
+    assert lines[2][4] == "3660092"
+
+
+def test_every_catalogue_entry_from_the_web_has_a_digest_and_a_size():
+    for entry in catalogue_module.catalogue().values():
+        assert entry.sources
+        if not entry.sources[0].startswith("package:"):
+            assert len(entry.sha256) == 64
+            assert entry.bytes > 0
+
+
+def test_prepare_takes_options_and_writes_a_file_or_into_a_directory(model, tmp_path, capsys):
+    arguments = ["prepare", str(model), str(tmp_path / "few.onnx"), "--candidates", "5", "--family", "yolov8"]
+    assert command.main(arguments) == 0
+    assert command.main(["prepare", str(model), str(tmp_path / "all")]) == 0
+    capsys.readouterr()
+    few, everything = onnx.load(tmp_path / "few.onnx"), onnx.load(tmp_path / "all" / "model.onnx")
+    counts = [net.graph.output[0].type.tensor_type.shape.dim[1].dim_value for net in (few, everything)]
+    assert counts == [5, 84]
+    assert "no family" in fails(capsys, "prepare", model, tmp_path / "x", "--family", "resnet")
+
+
+def test_verify_tells_a_prepared_model_from_another(model, tmp_path, capsys):
+    command.main(["prepare", str(model), str(tmp_path / "a")])
+    assert command.main(["verify", str(tmp_path / "a")]) == 0
+    assert DIGEST in capsys.readouterr().out
+    placed = tmp_path / "a" / "model.onnx"
+    placed.write_bytes(DATA)
+    assert "is not prepared" in fails(capsys, "verify", tmp_path / "a")
+    placed.write_bytes(DATA[:400])
+    assert "cut short" in fails(capsys, "verify", tmp_path / "a")
+    assert "can not read model.onnx" in fails(capsys, "verify", tmp_path / "nowhere")
+
+
+def test_a_destination_that_can_not_be_written_is_named(model, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert "can not write" in fails(capsys, "pull", model, tmp_path / "file" / "a")
+    (tmp_path / "folder.onnx").mkdir()
+    before = set(tmp_path.iterdir())
+    assert "can not write" in fails(capsys, "prepare", model, tmp_path / "folder.onnx")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_the_default_model_comes_with_the_package(tmp_path, capsys):
+    assert command.main(["pull", "yolo://shapes", str(tmp_path / "a")]) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    entry = catalogue()["shapes"]
+    assert row[1:3] == [entry.family, entry.task]
