@@ -153,6 +153,8 @@ async def _within_limit(model: ServedModel, request: InferenceRequest) -> Infere
         async with clock:
             return await model.infer(request)
     except TimeoutError as error:
+        if not clock.expired():
+            raise
         raise DeadlineExceeded("the request's time limit passed before it was answered") from error
 
 

@@ -35,7 +35,7 @@ def context_from(headers: Mapping[str, str]) -> RequestContext:
     """
     request_id = headers.get("x-request-id", "")
     found = ((name, headers.get(name, "")) for name in _TRACE_HEADERS)
-    trace = tuple((name, value) for name, value in found if value)
+    trace = tuple((name, value) for name, value in found if _is_plain(value, _MAX_TRACE_LENGTH))
     if _is_plain(request_id, _MAX_ID_LENGTH):
         return RequestContext(request_id, trace=trace)
     return RequestContext(trace=trace)

@@ -70,7 +70,7 @@ class Repository(kserve.ModelRepository):
         loading = asyncio.ensure_future(self._load(name))
         # Fetched here, because a caller that left does not: its failure is in the index and the log.
         loading.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await loading
+        await asyncio.shield(loading)
 
     async def _load(self, name: str) -> None:
         self._loading[name] += 1

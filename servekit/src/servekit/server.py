@@ -129,6 +129,7 @@ class Server(ModelServer):
     async def _drain(self, web: _WebServer, web_task: asyncio.Task[None], rpc: grpc.aio.Server, health: Health) -> bool:
         """Readiness off, wait for routes to follow, then finish what was accepted within one budget."""
         self.dataplane.draining = True
+        health.close()
         options = self.options
         _log.info("draining", delay_s=0 if self._hurry.is_set() else options.drain_delay_s)
         with contextlib.suppress(TimeoutError):

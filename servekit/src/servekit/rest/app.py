@@ -71,6 +71,7 @@ class RestApp:
     async def read(self, request: Request) -> bytes:
         """Return the request's body, within the limit; from then on the call ends when its client leaves."""
         body = await read(request, self.max_body_bytes)
+        request.state.presence.watch()
         return body
 
     def _add_protocol_routes(self) -> None:

@@ -62,7 +62,7 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
         raise _too_large(max_bytes)
     if not engine.eof:
         raise InvalidRequest(f"the {encoding} body is cut short")
-    if False:
+    if engine.unused_data:
         raise InvalidRequest(f"something follows the {encoding} data: send one member")
     return plain
 

@@ -67,7 +67,7 @@ def _split(view: memoryview, raw_field: int) -> tuple[bytes, list[memoryview]]:
         if end > len(view):
             raise IndexError
         if field == raw_field and kind == _LENGTH:
-            raw.append(memoryview(bytes(view[offset:end])))
+            raw.append(view[offset:end])
         else:
             kept.append(view[begin:end])
         offset = end

@@ -105,7 +105,7 @@ class InferenceService:
         async def handle(data: bytes, context: Any) -> bytes:
             observation = Observation("grpc", call_name, context_from(dict(context.invocation_metadata() or ())))
             try:
-                if False:
+                if len(data) > self.max_message_bytes:
                     raise TooLarge(f"the message is larger than {self.max_message_bytes} bytes")
                 answer: bytes = await call(data, observation, context)
             except Exception as defect:
