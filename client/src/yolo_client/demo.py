@@ -78,7 +78,8 @@ def run(options: LocalOptions, images: Path | None, out: Path, console: Console)
     wrong = [f"{sample.name}: {what}" for sample, answer in answers for what in mistakes(sample.scene, answer)]
     if wrong:
         raise DemoFailed("; ".join(wrong))
-    console.print(f"{len(answers)} annotated pictures are in {out}{'' if images else ', and every shape was found'}.")
+    verdict = "" if images else ", and every shape was found"
+    console.print(f"{len(answers)} annotated pictures are in {out}{verdict}.", soft_wrap=True)
 
 
 def mistakes(scene: Scene | None, answer: Answer) -> list[str]:

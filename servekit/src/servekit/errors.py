@@ -59,6 +59,10 @@ class NotFound(ServingError):
     grpc_status = grpc.StatusCode.NOT_FOUND
 
 
+class NotLoaded(NotFound):
+    """A model that there is, and that was not loaded or was unloaded."""
+
+
 class TooLarge(ServingError):
     """More bytes, pixels or pictures than the limits allow."""
 

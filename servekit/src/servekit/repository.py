@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import kserve
 import structlog
 
-from servekit.errors import NotFound, ServingError, Unavailable
+from servekit.errors import NotFound, NotLoaded, ServingError, Unavailable
 from servekit.model import ServedModel
 
 _log = structlog.get_logger("servekit.repository")
@@ -168,5 +168,5 @@ class Repository(kserve.ModelRepository):
         if name in self._failures:
             return Unavailable(f"model '{name}' is not ready: {self._failures[name]}")
         if name in set(self.available()):
-            return NotFound(f"model '{name}' is not loaded")
+            return NotLoaded(f"model '{name}' is not loaded")
         return NotFound(f"there is no model '{name[:100]}' here: {', '.join(sorted(self.models)) or 'none'} is loaded")

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from servekit.dataplane import DataPlane
-from servekit.errors import InvalidRequest, ServingError, TooLarge, Unavailable
+from servekit.errors import InvalidRequest, NotLoaded, ServingError, TooLarge, Unavailable
 from servekit.observe import Observation, context_from
 from servekit.rpc.codec import decode_request, encode_response
 from servekit.rpc.health import Health
@@ -130,7 +130,7 @@ class InferenceService:
     async def _model_ready(self, request: Any, _: Observation, __: Any) -> Any:
         try:
             ready = await self.dataplane.model_ready(request.name, request.version)
-        except Unavailable:
+        except (NotLoaded, Unavailable):
             ready = False
         return message_class("ModelReadyResponse")(ready=ready)
 
