@@ -64,6 +64,14 @@ def test_candidates_that_are_no_numbers_go() -> None:
     assert kept.tolist() == [0]
 
 
+def test_boxes_without_area_or_inside_out_go() -> None:
+    boxes = np.array([[0, 0, 10, 10], [50, 50, 40, 60], [50, 50, 60, 40], [20, 20, 20, 30]], np.float32)
+    kept = select(
+        boxes, np.full(4, 0.9, np.float32), np.arange(4, dtype=np.int32), confidence=0.25, iou=0.5, max_detections=10
+    )
+    assert kept.tolist() == [0]
+
+
 def test_padding_with_score_zero_never_stays() -> None:
     boxes = np.zeros((5, 4), np.float32)
     kept = select(boxes, np.zeros(5, np.float32), np.zeros(5, np.int32), confidence=0, iou=0.5, max_detections=10)

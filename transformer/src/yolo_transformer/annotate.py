@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import colorsys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,21 +17,27 @@ from yolo_transformer.masks import Mask
 
 Colour: TypeAlias = tuple[int, int, int]
 Image: TypeAlias = npt.NDArray[np.uint8]
+Rectangle: TypeAlias = tuple[int, int, int, int]
 
-_FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
-_GOLDEN_RATIO: Final = 0.618034
-_MASK_OPACITY: Final = 0.45
+_GOLDEN_ANGLE: Final = 137.508
+_LIGHTNESSES: Final = (0.74, 0.58, 0.82, 0.66)
+_FIRST_HUE: Final = 250
+_CHROMA: Final = 0.19
+_MASK_OPACITY: Final = 0.4
 _WHITE: Final = (255, 255, 255)
 _BLACK: Final = (16, 16, 16)
+_TEXT_WEIGHT: Final = 500
+_LUMA: Final = (0.299, 0.587, 0.114)
+_LONGEST_LABEL: Final = 48
+_fonts = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Sizes in pixels that suit a picture: of lines, of letters, and of the space around these."""
+    """Sizes in pixels that suit a picture: of lines, of letters, and of the space beside these."""
 
     line: int
-    font_scale: float
-    font_weight: int
+    letter: int
     margin: int
 
 
@@ -48,69 +54,128 @@ def annotate(
     boxes: (N, 4) float32, x1 y1 x2 y2 in pixels. `labels` goes with them; `masks` does too, or is empty.
     """
     drawn = image.copy()
-    pen = pen_for(image.shape[0], image.shape[1])
+    pen = pen_for(*image.shape[:2])
+    colours = [colour_of(class_id) for class_id in class_ids.tolist()]
     worst_first = range(len(boxes) - 1, -1, -1)
+    for index in worst_first if masks else ():
+        _tint(drawn, masks[index], colours[index])
+    corners = np.rint(boxes).astype(int).tolist()
     for index in worst_first:
-        if index < len(masks):
-            _fill(drawn, masks[index], colour_of(int(class_ids[index])), pen)
-    for index in worst_first:
-        corners = np.round(boxes[index]).astype(int).tolist()
-        cv2.rectangle(drawn, corners[:2], corners[2:], colour_of(int(class_ids[index])), pen.line, cv2.LINE_AA)
-    for index in worst_first:
-        text = f"{labels[index]} {scores[index]:.2f}"
-        _plate(drawn, boxes[index], text, colour_of(int(class_ids[index])), pen)
+        _outline(drawn, corners[index], colours[index], pen)
+    texts = [f"{_shortened(label)} {score:.2f}" for label, score in zip(labels, scores.tolist(), strict=True)]
+    plates = _places(texts, corners, image.shape[:2], pen)
+    for index in sorted(plates, reverse=True):
+        _plate(drawn, plates[index], texts[index], colours[index], pen)
     return drawn
 
 
 def encode_jpeg(image: Image, quality: int = 90) -> bytes:
-    """Return `image` (H, W, 3) uint8, RGB, as a JPEG; `quality` is 1 to 100."""
-    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorspace="RGB")
+    """Return `image` (H, W, 3) uint8, RGB, as a JPEG whose thin lines keep their colours; `quality` is 1 to 100."""
+    pixels = np.ascontiguousarray(image)
+    encoded: bytes = simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGB", colorsubsampling="422")
     return encoded
 
 
 @cache
 def colour_of(class_id: int) -> Colour:
     """Return a class's colour, RGB, always the same: hues a golden angle apart, so that neighbours differ."""
-    hue = (0.58 + class_id * _GOLDEN_RATIO) % 1.0
-    lightness = (0.5, 0.42, 0.6)[class_id // 8 % 3]
-    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    hue = np.deg2rad(_FIRST_HUE + class_id * _GOLDEN_ANGLE)
+    lightness = _LIGHTNESSES[class_id % len(_LIGHTNESSES)]
+    # In Oklab equal numbers look equally light and strong; colours that no screen has are paled until one has them.
+    for strength in np.linspace(_CHROMA, 0, 20):
+        linear = _linear_rgb(lightness, strength * np.cos(hue), strength * np.sin(hue))
+        if (linear >= 0).all() and (linear <= 1).all():
+            break
+    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+    red, green, blue = np.rint(encoded * 255).astype(int).tolist()
+    return red, green, blue
+
+
+def _linear_rgb(lightness: float, a: float, b: float) -> npt.NDArray[np.float64]:
+    cones = np.array([
+        lightness + 0.3963377774 * a + 0.2158037573 * b,
+        lightness - 0.1055613458 * a - 0.0638541728 * b,
+        lightness - 0.0894841775 * a - 1.2914855480 * b,
+    ])  # fmt: skip
+    to_rgb = np.array([
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ])  # fmt: skip
+    rgb: npt.NDArray[np.float64] = to_rgb @ cones**3
+    return rgb
 
 
 def pen_for(height: int, width: int) -> Pen:
     """Return the sizes that suit a picture of `height` x `width` pixels."""
     side = (height * width) ** 0.5
-    font_scale = float(np.clip(side / 1300, 0.35, 3.0))
-    return Pen(
-        line=max(1, round(side / 380)),
-        font_scale=font_scale,
-        font_weight=max(1, round(font_scale * 1.6)),
-        margin=max(2, round(font_scale * 7)),
-    )
+    letter = int(np.clip(round(side / 48), 11, 96))
+    return Pen(line=max(1, round(side / 380)), letter=letter, margin=max(2, round(letter * 0.3)))
 
 
-def _fill(drawn: Image, mask: Mask, colour: Colour, pen: Pen) -> None:
+def _tint(drawn: Image, mask: Mask, colour: Colour) -> None:
     height, width = mask.bits.shape
+    if 0 in mask.bits.shape:
+        return
     region = drawn[mask.top : mask.top + height, mask.left : mask.left + width]
-    bits = mask.bits.astype(bool)
-    tinted = region[bits] * (1 - _MASK_OPACITY) + np.array(colour, np.float32) * _MASK_OPACITY
-    region[bits] = tinted.astype(np.uint8)
-    outline, _ = cv2.findContours(bits.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    offset = (mask.left, mask.top)
-    cv2.drawContours(drawn, outline, -1, colour, max(1, pen.line // 2), cv2.LINE_AA, offset=offset)
+    flat = np.full_like(region, colour)
+    tinted = cv2.addWeighted(region, 1 - _MASK_OPACITY, flat, _MASK_OPACITY, 0)
+    cv2.copyTo(tinted, mask.bits, region)
+    contours, _ = cv2.findContours(mask.bits, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, contours, -1, colour, 1, cv2.LINE_AA, offset=(mask.left, mask.top))
 
 
-def _plate(drawn: Image, box: npt.NDArray[np.float32], text: str, colour: Colour, pen: Pen) -> None:
-    # The drawn font has ASCII alone.
-    text = text.encode("ascii", "replace").decode()
-    (width, height), baseline = cv2.getTextSize(text, _FONT, pen.font_scale, pen.font_weight)
-    width, full = width + 2 * pen.margin, height + baseline + pen.margin
-    rows, columns = drawn.shape[:2]
-    left = int(np.clip(round(float(box[0])) - pen.line // 2, 0, max(0, columns - width)))
-    above = round(float(box[1])) - full
-    # Above the box, or inside at its top where the picture ends.
-    top = int(np.clip(above if above >= 0 else round(float(box[1])), 0, max(0, rows - full)))
-    cv2.rectangle(drawn, (left, top), (left + width, top + full), colour, cv2.FILLED)
-    ink = _BLACK if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else _WHITE
-    origin = (left + pen.margin, top + height + pen.margin // 2 + 1)
-    cv2.putText(drawn, text, origin, _FONT, pen.font_scale, ink, pen.font_weight, cv2.LINE_AA)
+def _outline(drawn: Image, corners: Sequence[int], colour: Colour, pen: Pen) -> None:
+    """Draw a box's lines, as wide as they are, inside the picture."""
+    height, width = drawn.shape[:2]
+    inset = pen.line // 2
+    x1, y1 = (min(max(at, inset), side - 1 - inset) for at, side in zip(corners[:2], (width, height), strict=True))
+    x2, y2 = (min(max(at, inset), side - 1 - inset) for at, side in zip(corners[2:], (width, height), strict=True))
+    cv2.rectangle(drawn, (x1, y1), (x2, y2), colour, pen.line, cv2.LINE_8)
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
+
+
+def _places(
+    texts: Sequence[str], corners: Sequence[Sequence[int]], picture: tuple[int, ...], pen: Pen
+) -> dict[int, Rectangle]:
+    """Return where in a picture (rows, columns) each text's plate goes; none for one that is too large for it.
+
+    The best choose first: above its box, else inside at the top, below, inside at the bottom; the first one free.
+    """
+    rows, columns = picture
+    height = round(pen.letter * 1.2) + pen.margin
+    places: dict[int, Rectangle] = {}
+    for index, (text, (x1, y1, _, y2)) in enumerate(zip(texts, corners, strict=True)):
+        _, _, text_width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), pen.letter, _TEXT_WEIGHT)
+        width = text_width + 2 * pen.margin
+        if width > columns or height > rows:
+            continue
+        half = pen.line // 2
+        left = min(max(x1 - half, 0), columns - width)
+        tops = [y1 - half - height, max(y1 - half, 0), y2 + half + 1, y2 + half + 1 - height]
+        choices = [(left, top, left + width, top + height) for top in tops if 0 <= top <= rows - height]
+        free = (choice for choice in choices if not any(_overlap(choice, taken) for taken in places.values()))
+        places[index] = next(free, choices[0] if choices else (left, rows - height, left + width, rows))
+    return places
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _plate(drawn: Image, place: Rectangle, text: str, colour: Colour, pen: Pen) -> None:
+    left, top, right, bottom = place
+    cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, cv2.FILLED)
+    ink = _BLACK if np.dot(colour, _LUMA) > 120 else _WHITE
+    baseline = (top + bottom + round(pen.letter * 0.72)) // 2
+    cv2.putText(drawn, text, (left + pen.margin, baseline), ink, _font(), pen.letter, _TEXT_WEIGHT)
+
+
+def _font() -> Any:
+    """Return OpenCV's own typeface, Unicode, one for each thread: it keeps what it last drew."""
+    if not hasattr(_fonts, "sans"):
+        _fonts.sans = cv2.FontFace("sans")
+    return _fonts.sans

@@ -57,7 +57,7 @@ class _Axis:
 
 def instance_masks(
     coefficients: npt.NDArray[np.float16],
-    prototypes: npt.NDArray[np.float16],
+    prototypes: npt.NDArray[np.floating[Any]],
     boxes: npt.NDArray[np.float32],
     plan: LetterboxPlan,
     canvas_height: int,
@@ -72,14 +72,17 @@ def instance_masks(
     weights = coefficients.astype(np.float32)
     rows = _cover(plan.height, plan.top, plan.new_height, canvas_height, cells_high)
     columns = _cover(plan.width, plan.left, plan.new_width, canvas_width, cells_wide)
+    spans = [(_axis(y1, y2, rows), _axis(x1, x2, columns)) for x1, y1, x2, y2 in boxes.tolist()]
+    if sum((y.high - y.low) * (x.high - x.low) for y, x in spans) > cells_high * cells_wide:
+        # Boxes that share their cells would have them converted again and again.
+        prototypes = prototypes.astype(np.float32)
     masks = []
-    for row, (x1, y1, x2, y2) in zip(weights, boxes.tolist(), strict=True):
-        y, x = _axis(y1, y2, rows), _axis(x1, x2, columns)
+    for row, (y, x) in zip(weights, spans, strict=True):
         size = (x.stop - x.start, y.stop - y.start)
         if 0 in size:
             masks.append(Mask(y.start, x.start, np.zeros(size[::-1], np.uint8)))
             continue
-        crop = prototypes[:, y.low : y.high, x.low : x.high].astype(np.float32)
+        crop = prototypes[:, y.low : y.high, x.low : x.high].astype(np.float32, copy=False)
         logits = (row @ crop.reshape(channels, -1)).reshape(crop.shape[1:])
         pixel_to_cell = np.array([[x.step, 0, x.offset], [0, y.step, y.offset]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -104,7 +107,7 @@ def _axis(first: float, last: float, cover: _Cover) -> _Axis:
 
 
 def encode(mask: Mask, mask_format: str, height: int, width: int) -> Any:
-    """Return the mask, in a picture of `height` x `width` pixels, as JSON takes it: `polygon`, `rle`, or null if `none`."""
+    """Return the mask, in a picture of `height` x `width` pixels, as JSON takes it: `polygon`, `rle`, null for none."""
     if mask_format == "polygon":
         return to_polygons(mask)
     return to_rle(mask, height, width) if mask_format == "rle" else None
@@ -114,10 +117,10 @@ def to_rle(mask: Mask, height: int, width: int) -> dict[str, Any]:
     """Return COCO's compressed run lengths, {"size": [height, width], "counts": text}, of the mask in its picture."""
     rows, columns = mask.bits.shape
     # Down one column after the other, each with a background pixel behind it, so that every run ends in its own.
-    line = np.zeros((columns, rows + 1), np.uint8)
-    line[:, :rows] = mask.bits.T
-    flat = line.ravel()
-    edges = np.flatnonzero(np.diff(flat, prepend=0))
+    line = np.zeros(1 + columns * (rows + 1), np.uint8)
+    if mask.bits.size:
+        line[1:].reshape(columns, rows + 1)[:, :rows] = cv2.transpose(mask.bits)
+    edges = np.flatnonzero(line[1:] != line[:-1])
     column, row = np.divmod(edges, rows + 1)
     edges = (column + mask.left) * height + row + mask.top
     # In the picture a run at the foot of a column and one at the head of the next are one.
@@ -139,7 +142,8 @@ def _compress(counts: npt.NDArray[np.int64]) -> str:
     more = np.where(digits & 16, rest != -1, rest != 0)
     written = np.ones(digits.shape, bool)
     written[:, 1:] = np.logical_and.accumulate(more[:, :-1], axis=1)
-    return (digits + 32 * more + 48)[written].astype(np.uint8).tobytes().decode("ascii")
+    text: bytes = (digits + 32 * more + 48)[written].astype(np.uint8).tobytes()
+    return text.decode("ascii")
 
 
 def to_polygons(mask: Mask) -> list[list[float]]:

@@ -24,13 +24,17 @@ def select(
     """Return the indices of the candidates that stay, best first, at most `max_detections`.
 
     boxes: (K, 4) float32, x1 y1 x2 y2. scores: (K,) float32. class_ids: (K,) int32. A candidate goes when its score is
-    below `confidence` or 0, when its class is not among `classes`, when a number of it is not finite, or when its
-    intersection over union with a better one that stays is above `iou`; only one of its own class, unless `agnostic`.
+    below `confidence` or 0, when its class is not among `classes`, when a number of it is not finite, when its box has
+    no area, or when its intersection over union with a better one that stays is above `iou`; only one of its own
+    class, unless `agnostic`.
     """
-    fit = (scores >= confidence) & (scores > 0) & np.isfinite(scores) & np.isfinite(boxes).all(axis=1)
+    # Most candidates go by their score, so that little is left to look at closely.
+    kept = np.flatnonzero((scores >= confidence) & (scores > 0))
+    near = boxes[kept]
+    fit = np.isfinite(near).all(axis=1) & (near[:, 2:] > near[:, :2]).all(axis=1) & np.isfinite(scores[kept])
     if classes is not None:
-        fit &= np.isin(class_ids, list(classes))
-    kept = np.flatnonzero(fit)
+        fit &= np.isin(class_ids[kept], list(classes))
+    kept = kept[fit]
     # Of equal scores the later candidate comes first, as in the usual argsort(scores)[::-1].
     kept = kept[np.argsort(scores[kept], kind="stable")[::-1]]
     if iou < 1 and len(kept) > 1:
