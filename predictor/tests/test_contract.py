@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from servekit.executor import BoundedExecutor
 from servekit.inference import RequestContext
 from servekit.rpc.codec import decode_request, decode_response

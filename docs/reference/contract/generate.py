@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from servekit.inference import InferenceRequest, InferenceResponse, RequestContext
 from servekit.rpc.codec import encode_request, encode_response
 from servekit.tensors import Tensor
