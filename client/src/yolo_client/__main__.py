@@ -12,7 +12,7 @@ from rich.console import Console
 
 from yolo_client import demo
 from yolo_client.client import Answer, Client, RequestFailed
-from yolo_client.local import LocalOptions, LocalServers, LocalServersFailed
+from yolo_client.local import EMBEDDED_WEIGHTS, LocalOptions, LocalServers, LocalServersFailed
 from yolo_client.report import print_answers
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ PredictorGrpcPort = Annotated[int, typer.Option(help="The predictor's gRPC port.
 @app.command()
 def up(
     model: Model = "shapes",
-    weights: Weights = "yolo://shapes",
+    weights: Weights = EMBEDDED_WEIGHTS,
     host: Host = "127.0.0.1",
     http_port: HttpPort = 8080,
     grpc_port: GrpcPort = 8081,
@@ -52,7 +52,7 @@ def up(
 
 @app.command("demo")
 def run_demo(
-    weights: Weights = "yolo://shapes",
+    weights: Weights = EMBEDDED_WEIGHTS,
     images: Annotated[Path | None, typer.Option(help="A folder of pictures, or one; drawn samples otherwise.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the annotated pictures.")] = Path("out"),
     http_port: HttpPort = 8080,
@@ -61,9 +61,7 @@ def run_demo(
     predictor_grpc_port: PredictorGrpcPort = 9081,
 ) -> None:
     """Start both servers, send pictures, show and check what they find, and stop."""
-    embedded = weights == "yolo://shapes"
-    if not embedded and images is None:
-        _fail("other weights need pictures of what they know: give IMAGES=dir (--images)")
+    embedded = weights == EMBEDDED_WEIGHTS
     options = LocalOptions(
         "shapes" if embedded else "model",
         weights,
@@ -76,7 +74,7 @@ def run_demo(
     _run(lambda: demo.run(options, images, out, console))
     if embedded and images is None:
         console.print(
-            "A real checkpoint: make demo WEIGHTS=path.onnx IMAGES=dir, or WEIGHTS=yolo://yolox-nano IMAGES=dir",
+            "A real checkpoint: make demo WEIGHTS=path.onnx IMAGES=dir, or WEIGHTS=yolo://yolox-nano",
             soft_wrap=True,
         )
 

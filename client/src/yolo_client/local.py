@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from yolo_client.client import Client
 
+EMBEDDED_WEIGHTS: Final = "yolo://shapes"
 _STARTUP_S: Final = 120.0
 _POLL_S: Final = 0.05
 _STOP_S: Final = 40.0
@@ -30,7 +31,7 @@ class LocalOptions:
     """What to serve and where; `log_directory` takes the servers' logs, which go to the terminal when it is None."""
 
     model: str = "shapes"
-    weights: str = "yolo://shapes"
+    weights: str = EMBEDDED_WEIGHTS
     host: str = "127.0.0.1"
     http_port: int = 8080
     grpc_port: int = 8081
@@ -180,4 +181,4 @@ def _check_free(host: str, port: int) -> None:
 
 def _last_line(output: bytes) -> str:
     lines = output.decode(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else ""
+    return lines[-1].removeprefix("error: ").removeprefix("weights-sync: ") if lines else ""
