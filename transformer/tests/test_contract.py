@@ -68,3 +68,15 @@ def test_a_predictor_without_a_card_is_no_yolo(missing) -> None:
     del properties[missing]
     with pytest.raises(Unavailable, match="no card of a prepared YOLO graph"):
         ModelCard.from_properties(properties)
+
+
+def test_a_candidate_in_the_padding_alone_is_nowhere_in_the_picture(card) -> None:
+    _, (picture,) = place(np.zeros((1, 16, 32, 3), np.uint8), card, RequestLimits(), [False])
+    candidates = {
+        "boxes": np.array([[[0, 0, 32, 6], [4, 10, 20, 20]]], np.float32),  # the first ends above the picture's rows
+        "scores": np.array([[0.9, 0.8]], np.float32),
+        "class_ids": np.array([[1, 2]], np.int32),
+    }
+    found = detect(candidates, 0, picture, card, DetectionOptions()).detections
+    assert found.class_ids.tolist() == [2]
+    assert found.scores.tolist() == pytest.approx([0.8])

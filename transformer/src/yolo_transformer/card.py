@@ -35,13 +35,16 @@ class ModelCard:
         """
         try:
             size = orjson.loads(properties["yolo.input"])
-            height, width = size["size"]
+            height, width = map(int, size["size"])
+            labels = orjson.loads(properties["yolo.labels"])
+            if min(height, width) < 1 or not isinstance(labels, list):
+                raise ValueError
             return cls(
                 task=properties["yolo.task"],
-                labels=tuple(str(label) for label in orjson.loads(properties["yolo.labels"])),
+                labels=tuple(str(label) for label in labels),
                 needs_nms=properties["yolo.nms"] == "true",
-                height=int(height),
-                width=int(width),
+                height=height,
+                width=width,
                 placement=Placement(size["placement"]),
                 digest=properties["model.digest"],
                 version=properties.get("model.version", ""),

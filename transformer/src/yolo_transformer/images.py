@@ -93,14 +93,21 @@ def decode(data: bytes, limits: PictureLimits) -> Pixels:
     found = sniff(data)
     if found is Format.JPEG:
         header = jpeg_header(data)
-        _check_size(header.height, header.width, limits)
+        check_size(header.height, header.width, limits)
         return _upright(_jpeg(data, header, limits), header.orientation)
     bare = _STRIPPED[found](data)
-    _check_size(bare.height, bare.width, limits)
+    check_size(bare.height, bare.width, limits)
     return _by_pillow(bare, limits)
 
 
-def _check_size(height: int, width: int, limits: PictureLimits) -> None:
+def check_size(height: int, width: int, limits: PictureLimits) -> None:
+    """Hold a picture's size in pixels against the limits.
+
+    Raises:
+        InvalidRequest: it has none.
+        TooLarge: its area or a side is over its limit.
+
+    """
     if not height or not width:
         raise InvalidRequest(f"the picture is damaged: its header gives it {width}x{height} pixels")
     if height * width > limits.max_pixels:
@@ -142,7 +149,7 @@ def _strictly(data: bytes) -> Pixels:
 def _by_pillow(bare: Bare, limits: PictureLimits) -> Pixels:
     try:
         with Image.open(io.BytesIO(bare.data), formats=[bare.format.value]) as image:
-            _check_size(image.height, image.width, limits)
+            check_size(image.height, image.width, limits)
             exif = image.info.get("exif", b"") if bare.format in {Format.WEBP, Format.AVIF} else b""
             image.load()
             return _upright(_rgb(image), exif_orientation(exif) if exif else bare.orientation)

@@ -6,13 +6,13 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from servekit.errors import InvalidRequest
+from servekit.errors import InvalidRequest, Unavailable
 from servekit.executor import BoundedExecutor
 from servekit.inference import InferenceRequest, InferenceResponse, Parameters, RequestContext
 from servekit.model import ModelMetadata, ServedModel, TensorSpec, instances_of
@@ -25,6 +25,8 @@ from yolo_transformer.predictor import Predictor
 from yolo_transformer.results import DetectionResponse, PictureResult, detect, document_of, tensors_of
 
 PLATFORM: Final = "yolo-kserve_transformer"
+# Replicas get new weights one after the other, and any of them may answer.
+_CARD_READS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,6 @@ class Predicted:
     """A request and the predictor's candidates for it."""
 
     placed: Placed
-    card: ModelCard
     response: InferenceResponse
 
 
@@ -84,7 +85,9 @@ class DetectorModel(ServedModel):
             ServingError: a picture or a parameter is bad, or too much waits already.
 
         """
-        card = self._card
+        return await self._place(request, self._card)
+
+    async def _place(self, request: InferenceRequest, card: ModelCard) -> Placed:
         sources = sources_of(request, self._limits)
         options = options_of(request, len(sources), card)
         keep = [option.return_image for option in options]
@@ -93,21 +96,27 @@ class DetectorModel(ServedModel):
         return Placed(request, card, options, pictures, message)
 
     async def predict(self, placed: Placed, _headers: object = None, _response_headers: object = None) -> Predicted:
-        """Return the predictor's candidates, with the card they belong to.
+        """Return the predictor's candidates, and the request as the weights that found them understand it.
 
         Raises:
             ServingError: the predictor's own.
 
         """
         context = placed.request.context
-        response = await self._predictor.infer(placed.message, context)
+        try:
+            response = await self._predictor.infer(placed.message, context)
+        except InvalidRequest:
+            # New weights may take pictures of another size.
+            card = await self._read_card()
+            if card.digest == placed.card.digest:
+                raise
+            placed = await self._place(placed.request, card)
+            response = await self._predictor.infer(placed.message, context)
         durations = context.durations_ns
         for stage in ("queue", "compute"):
             durations[stage] = int(response.parameters.get(f"{stage}_us", 0)) * 1000
-        card = placed.card
-        if response.parameters.get("model.digest", card.digest) != card.digest:
-            card = await self._refresh(str(response.parameters["model.digest"]))
-        return Predicted(placed, card, response)
+        digest = str(response.parameters.get("model.digest", placed.card.digest))
+        return Predicted(placed if digest == placed.card.digest else await self._reread(placed, digest), response)
 
     async def postprocess(
         self, predicted: Predicted, _headers: object = None, _response_headers: object = None
@@ -118,7 +127,7 @@ class DetectorModel(ServedModel):
         durations = placed.request.context.durations_ns
         return DetectionResponse(
             self.name,
-            tensors_of(completed.value, predicted.card, placed.options),
+            tensors_of(completed.value, placed.card, placed.options),
             parameters={
                 "model_version": predicted.response.model_version,
                 "cached": False,
@@ -152,13 +161,24 @@ class DetectorModel(ServedModel):
         pictures = response.pictures if isinstance(response, DetectionResponse) else ()
         return {"predictions": [document_of(picture) for picture in pictures]}
 
-    async def _refresh(self, digest: str) -> ModelCard:
-        """Return the card of the weights that the predictor serves now."""
+    async def _reread(self, placed: Placed, digest: str) -> Placed:
+        """Return the placed request as the weights of this digest understand it, which have answered it."""
         async with self._refreshing:
-            if self._card.digest != digest:
-                self._card = ModelCard.from_properties(await self._predictor.properties(self.name))
-                self.version = self._card.version or "1"
-            return self._card
+            for _ in range(_CARD_READS):
+                if self._card.digest == digest:
+                    break
+                await self._read_card()
+            card = self._card
+        if card.digest != digest:
+            raise Unavailable("the predictor's weights are being changed: try again in a moment")
+        # The pictures stay where they were placed, in a canvas of the size that was sent.
+        canvas = replace(card, height=placed.card.height, width=placed.card.width)
+        return replace(placed, card=canvas, options=options_of(placed.request, len(placed.pictures), card))
+
+    async def _read_card(self) -> ModelCard:
+        self._card = ModelCard.from_properties(await self._predictor.properties(self.name))
+        self.version = self._card.version or "1"
+        return self._card
 
 
 def options_of(request: InferenceRequest, pictures: int, card: ModelCard) -> tuple[DetectionOptions, ...]:
@@ -184,7 +204,7 @@ def _detect_all(predicted: Predicted) -> tuple[PictureResult, ...]:
     placed = predicted.placed
     candidates = {tensor.name: tensor.array for tensor in predicted.response.outputs}
     return tuple(
-        detect(candidates, index, picture, predicted.card, options)
+        detect(candidates, index, picture, placed.card, options)
         for index, (picture, options) in enumerate(zip(placed.pictures, placed.options, strict=True))
     )
 

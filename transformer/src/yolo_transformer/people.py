@@ -23,6 +23,12 @@ from yolo_transformer.results import DetectionResponse, document_of
 _MULTIPART: Final = "multipart/form-data"
 
 
+class _Parser(MultiPartParser):
+    """Keeps every file in memory, where the body is already: a pod's root file system can't be written to."""
+
+    spool_max_size = 0  # a spooled file's word for never rolling over to the disk
+
+
 def add_routes(rest: RestApp) -> None:
     """Serve `POST /inference/detect` and `/inference/segment`.
 
@@ -68,7 +74,7 @@ async def _form(request: Request, body: bytes) -> tuple[list[bytes], dict[str, s
         yield body
 
     try:
-        form: FormData = await MultiPartParser(request.headers, stream(), max_part_size=1 << 20).parse()
+        form: FormData = await _Parser(request.headers, stream(), max_part_size=1 << 20).parse()
     except (MultiPartException, KeyError, ValueError) as error:
         raise InvalidRequest("the body is no multipart form") from error
     pictures: list[bytes] = []

@@ -13,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from servekit.errors import InvalidRequest, ServingError, TooLarge
+from servekit.errors import InvalidRequest, ServingError, TooLarge, UnsupportedPicture
 from servekit.inference import InferenceRequest
 from yolo_transformer.card import ModelCard
-from yolo_transformer.images import PictureLimits, decode
+from yolo_transformer.formats import sniff
+from yolo_transformer.images import PictureLimits, check_size, decode
 from yolo_transformer.letterbox import LetterboxPlan, letterbox_into, plan
 
 _BASE64_HEAD: Final = re.compile(rb"[A-Za-z0-9+/=\s]{1,32}")
@@ -62,13 +63,22 @@ def sources_of(request: InferenceRequest, limits: RequestLimits) -> Sequence[byt
 
 
 def as_picture_bytes(element: bytes) -> bytes:
-    """Return the bytes of a picture that may have come as base64 text; no format read here begins like such text."""
-    if not _BASE64_HEAD.fullmatch(element[:32]):
+    """Return the bytes of a picture that may have come as base64 text."""
+    if not _BASE64_HEAD.fullmatch(element[:32]) or _is_picture(element):
         return element
     try:
         return base64.b64decode(element, validate=False)
     except binascii.Error:
         return element
+
+
+def _is_picture(data: bytes) -> bool:
+    # Some formats begin with letters; base64 text that begins with the same ones is of no picture.
+    try:
+        sniff(data)
+    except UnsupportedPicture:
+        return False
+    return True
 
 
 def place(
@@ -110,8 +120,7 @@ def _check_pixels(pixels: npt.NDArray[Any], limits: RequestLimits) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
         raise InvalidRequest("input 'pixels' must be UINT8 of shape [B,H,W,3], RGB, with no dimension of 0")
     _check_batch(pixels.shape[0], limits)
-    if pixels.shape[1] * pixels.shape[2] > limits.picture.max_pixels:
-        raise TooLarge(f"{pixels.shape[2]}x{pixels.shape[1]} pixels are more than {limits.picture.max_pixels}")
+    check_size(pixels.shape[1], pixels.shape[2], limits.picture)
 
 
 def _check_batch(count: int, limits: RequestLimits) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Final
 
 import structlog
 
-from servekit.errors import NotFound, Unavailable
+from servekit.errors import DeadlineExceeded, NotFound, Unavailable
 from servekit.executor import BoundedExecutor
 from servekit.repository import Repository
 from yolo_transformer.card import ModelCard
@@ -53,7 +54,7 @@ class PredictorModels(Repository):
             try:
                 for name in list(names) or await self._all():
                     await self.load_from_ready(name)
-            except (Unavailable, NotFound) as error:
+            except (Unavailable, NotFound, DeadlineExceeded) as error:
                 # The pods start together; the predictor's weights take longer.
                 if attempt % _LOG_EVERY == 0:
                     _log.info("waiting for the predictor", reason=error.message)
@@ -77,14 +78,16 @@ class PredictorModels(Repository):
         await self.load_from_ready(name)
 
     async def unload(self, name: str) -> None:
-        """Take a model out of service here and at the predictor.
+        """Take a model out of service at the predictor and here; where the predictor can't, it stays.
 
         Raises:
             ServingError: the predictor's own, or `NotFound`.
 
         """
+        if name in self.models:
+            with contextlib.suppress(NotFound):  # the predictor's own callers may have unloaded it before
+                await self._predictor.unload(name)
         await super().unload(name)
-        await self._predictor.unload(name)
 
     async def _all(self) -> list[str]:
         names = await self._predictor.models()

@@ -64,11 +64,11 @@ def detect(
         classes=options.classes,
         agnostic=options.agnostic_nms,
     )
-    detections = Detections(
-        to_picture(candidates["boxes"][index][kept], picture.plan),
-        candidates["scores"][index][kept],
-        candidates["class_ids"][index][kept],
-    )
+    boxes = to_picture(candidates["boxes"][index][kept], picture.plan)
+    # What lies in the padding alone is nowhere in the picture.
+    visible = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    kept = kept[visible]
+    detections = Detections(boxes[visible], candidates["scores"][index][kept], candidates["class_ids"][index][kept])
     labels = tuple(card.label(class_id) for class_id in detections.class_ids.tolist())
     masks: tuple[Mask, ...] = ()
     if "prototypes" in candidates and (options.mask_format != "none" or options.return_image):
