@@ -93,14 +93,6 @@ class Predictor:
         """Have the predictor unload a model."""
         await self._call("RepositoryModelUnload", model_name=name)
 
-    async def ready(self) -> bool:
-        """Tell whether the predictor says that it is ready."""
-        try:
-            answer = await self._call("ServerReady")
-        except Unavailable:
-            return False
-        return bool(answer.ready)
-
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
