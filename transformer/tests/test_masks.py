@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -103,6 +104,25 @@ def test_parts_that_lie_apart_have_rings_of_their_own() -> None:
     assert len(to_polygons(Mask(0, 0, bits))) == 2
 
 
+def test_a_ring_runs_around_every_hole_and_encloses_what_is_between() -> None:
+    bits = np.ones((90, 120), np.uint8)
+    bits[10:30, 10:50] = bits[10:30, 60:110] = bits[40:80, 20:100] = 0
+    (ring,) = to_polygons(Mask(5, 7, bits))
+    x, y = np.reshape(ring, (-1, 2)).T
+    enclosed = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    # Along the holes' 500 pixels of edges the ring may be a quarter of one off, where that saves points.
+    assert enclosed == pytest.approx(bits.sum(), abs=500 / 4)
+
+
+def test_the_polygons_of_pure_noise_take_no_time_to_speak_of() -> None:
+    cells = np.random.default_rng(0).normal(size=(160, 160)).astype(np.float32)
+    bits = (cv2.resize(cells, (1280, 720)) > 0).astype(np.uint8)
+    began = time.process_time()
+    rings = to_polygons(Mask(0, 0, bits))
+    assert sum(len(ring) for ring in rings) > 10_000
+    assert time.process_time() - began < 1.5
+
+
 def test_the_polygons_of_a_smooth_shape_cover_its_pixels() -> None:
     bits = np.zeros((200, 300), np.uint8)
     cv2.ellipse(bits, (150, 100), (130, 80), 20, 0, 360, 1, cv2.FILLED)
@@ -110,8 +130,8 @@ def test_the_polygons_of_a_smooth_shape_cover_its_pixels() -> None:
     mask = Mask(40, 60, bits)
     rings = to_polygons(mask)
     drawn = coco.decode(coco.merge(coco.frPyObjects(rings, 300, 400)))
-    assert overlap(drawn, in_picture(mask, 300, 400)) > 0.97
-    assert sum(len(ring) for ring in rings) < 300
+    assert overlap(drawn, in_picture(mask, 300, 400)) > 0.98
+    assert sum(len(ring) for ring in rings) < 400
 
 
 @given(

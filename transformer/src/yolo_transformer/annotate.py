@@ -58,7 +58,7 @@ def annotate(
     colours = [colour_of(class_id) for class_id in class_ids.tolist()]
     worst_first = range(len(boxes) - 1, -1, -1)
     for index in worst_first if masks else ():
-        _tint(drawn, masks[index], colours[index])
+        _tint(drawn, masks[index], colours[index], pen)
     corners = np.rint(boxes).astype(int).tolist()
     for index in worst_first:
         _outline(drawn, corners[index], colours[index], pen)
@@ -113,16 +113,17 @@ def pen_for(height: int, width: int) -> Pen:
     return Pen(line=max(1, round(side / 380)), letter=letter, margin=max(2, round(letter * 0.3)))
 
 
-def _tint(drawn: Image, mask: Mask, colour: Colour) -> None:
+def _tint(drawn: Image, mask: Mask, colour: Colour, pen: Pen) -> None:
     height, width = mask.bits.shape
     if 0 in mask.bits.shape:
         return
     region = drawn[mask.top : mask.top + height, mask.left : mask.left + width]
-    flat = np.full_like(region, colour)
-    tinted = cv2.addWeighted(region, 1 - _MASK_OPACITY, flat, _MASK_OPACITY, 0)
-    cv2.copyTo(tinted, mask.bits, region)
+    # Of the 256 values of each channel, what they are under the tint: (1, 256, 3).
+    values = np.arange(256)[None, :, None] * (1 - _MASK_OPACITY) + np.multiply(colour, _MASK_OPACITY)
+    cv2.copyTo(cv2.LUT(region, np.rint(values).astype(np.uint8)), mask.bits, region)
     contours, _ = cv2.findContours(mask.bits, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, contours, -1, colour, 1, cv2.LINE_AA, offset=(mask.left, mask.top))
+    thickness = max(1, pen.line // 2)
+    cv2.drawContours(drawn, contours, -1, colour, thickness, cv2.LINE_AA, offset=(mask.left, mask.top))
 
 
 def _outline(drawn: Image, corners: Sequence[int], colour: Colour, pen: Pen) -> None:
@@ -143,27 +144,35 @@ def _places(
 ) -> dict[int, Rectangle]:
     """Return where in a picture (rows, columns) each text's plate goes; none for one that is too large for it.
 
-    The best choose first: above its box, else inside at the top, below, inside at the bottom; the first one free.
+    The best choose first: above its box, else inside at the top, below, inside at the bottom; on the left, else on the
+    right; the first place that is free.
     """
     rows, columns = picture
     height = round(pen.letter * 1.2) + pen.margin
     places: dict[int, Rectangle] = {}
-    for index, (text, (x1, y1, _, y2)) in enumerate(zip(texts, corners, strict=True)):
+    taken = np.empty((len(texts), 4), int)
+    for index, (text, (x1, y1, x2, y2)) in enumerate(zip(texts, corners, strict=True)):
         _, _, text_width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), pen.letter, _TEXT_WEIGHT)
         width = text_width + 2 * pen.margin
         if width > columns or height > rows:
             continue
         half = pen.line // 2
-        left = min(max(x1 - half, 0), columns - width)
+        lefts = [min(max(at, 0), columns - width) for at in (x1 - half, x2 + half + 1 - width)]
         tops = [y1 - half - height, max(y1 - half, 0), y2 + half + 1, y2 + half + 1 - height]
-        choices = [(left, top, left + width, top + height) for top in tops if 0 <= top <= rows - height]
-        free = (choice for choice in choices if not any(_overlap(choice, taken) for taken in places.values()))
-        places[index] = next(free, choices[0] if choices else (left, rows - height, left + width, rows))
+        choices = [
+            (left, top, left + width, top + height) for left in lefts for top in tops if 0 <= top <= rows - height
+        ]
+        free = (choice for choice in choices if not _overlaps(choice, taken[: len(places)]))
+        place = next(free, choices[0] if choices else (lefts[0], rows - height, lefts[0] + width, rows))
+        taken[len(places)] = place
+        places[index] = place
     return places
 
 
-def _overlap(one: Rectangle, other: Rectangle) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlaps(place: Rectangle, taken: npt.NDArray[np.int_]) -> bool:
+    left, top, right, bottom = place
+    x1, y1, x2, y2 = taken.T
+    return bool(((x1 < right) & (left < x2) & (y1 < bottom) & (top < y2)).any())
 
 
 def _plate(drawn: Image, place: Rectangle, text: str, colour: Colour, pen: Pen) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import cv2
@@ -12,7 +14,9 @@ import numpy.typing as npt
 
 from yolo_transformer.letterbox import LetterboxPlan
 
-MIN_HOLE_AREA: Final = 4.0
+_MIN_HOLE_AREA: Final = 4.0
+_TOLERANCE: Final = 0.7
+_FINE_PIXELS: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +79,29 @@ def instance_masks(
     spans = [(_axis(y1, y2, rows), _axis(x1, x2, columns)) for x1, y1, x2, y2 in boxes.tolist()]
     if sum((y.high - y.low) * (x.high - x.low) for y, x in spans) > cells_high * cells_wide:
         # Boxes that share their cells would have them converted again and again.
-        prototypes = prototypes.astype(np.float32)
+        prototypes = _as_float32(prototypes)
     masks = []
     for row, (y, x) in zip(weights, spans, strict=True):
         size = (x.stop - x.start, y.stop - y.start)
         if 0 in size:
             masks.append(Mask(y.start, x.start, np.zeros(size[::-1], np.uint8)))
             continue
-        crop = prototypes[:, y.low : y.high, x.low : x.high].astype(np.float32, copy=False)
+        crop = _as_float32(prototypes[:, y.low : y.high, x.low : x.high])
         logits = (row @ crop.reshape(channels, -1)).reshape(crop.shape[1:])
         pixel_to_cell = np.array([[x.step, 0, x.offset], [0, y.step, y.offset]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         full = cv2.warpAffine(logits, pixel_to_cell, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
         masks.append(Mask(y.start, x.start, (full > 0).view(np.uint8)))
     return tuple(masks)
+
+
+def _as_float32(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    if values.dtype == np.float32:
+        return values
+    # OpenCV's conversion from float16 is several times as fast as numpy's.
+    flat = np.ascontiguousarray(values).reshape(len(values), -1)
+    converted: npt.NDArray[np.float32] = cv2.add(flat, 0, dtype=cv2.CV_32F)
+    return converted.reshape(values.shape)
 
 
 def _cover(length: int, offset: int, extent: int, canvas: int, cells: int) -> _Cover:
@@ -135,15 +148,16 @@ def _compress(counts: npt.NDArray[np.int64]) -> str:
     """Return run lengths as COCO's text: five bits a character, each count less the one before the last."""
     values = counts.copy()
     values[3:] -= counts[1:-2]
-    shifts = np.arange(0, 40, 5)
-    digits = (values[:, None] >> shifts) & 31
-    rest = values[:, None] >> (shifts + 5)
-    # A number ends where only copies of its sign bit are left.
-    more = np.where(digits & 16, rest != -1, rest != 0)
-    written = np.ones(digits.shape, bool)
-    written[:, 1:] = np.logical_and.accumulate(more[:, :-1], axis=1)
-    text: bytes = (digits + 32 * more + 48)[written].astype(np.uint8).tobytes()
-    return text.decode("ascii")
+    characters: list[npt.NDArray[np.uint8]] = []
+    unfinished = np.ones(len(values), bool)
+    while unfinished.any():
+        digits = values & 31
+        values >>= 5
+        # A number ends where only copies of its sign bit are left; a 0 marks the place of a character it has not.
+        more = values != -(digits >> 4)
+        characters.append(((digits + 32 * more + 48) * unfinished).astype(np.uint8))
+        unfinished &= more
+    return np.stack(characters, axis=1).tobytes().replace(b"\0", b"").decode("ascii")
 
 
 def to_polygons(mask: Mask) -> list[list[float]]:
@@ -153,33 +167,43 @@ def to_polygons(mask: Mask) -> list[list[float]]:
     """
     if 0 in mask.bits.shape:
         return []
-    # Every pixel spread to its four corners: contours then run along the pixels' edges, not through their centres.
-    corners = cv2.dilate(
-        cv2.copyMakeBorder(mask.bits, 0, 1, 0, 1, cv2.BORDER_CONSTANT), np.ones((2, 2), np.uint8), anchor=(1, 1)
-    )
+    # A pixel enlarged and spread to its corners: contours then run along the pixels' edges, not through their centres,
+    # and cut no more than half a pixel off where these turn inwards. In large masks that does not show.
+    scale = 2 if mask.bits.size <= _FINE_PIXELS else 1
+    enlarged = cv2.resize(mask.bits, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    framed = cv2.copyMakeBorder(enlarged, 0, 1, 0, 1, cv2.BORDER_CONSTANT)
+    corners = cv2.dilate(framed, np.ones((2, 2), np.uint8), anchor=(1, 1))
     contours, hierarchy = cv2.findContours(corners, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
         return []
     rings = {}
+    holes: dict[int, list[npt.NDArray[Any]]] = {}
     for number, (contour, (_, _, _, parent)) in enumerate(zip(contours, hierarchy[0], strict=True)):
         if parent < 0:
-            rings[number] = _simplify(contour)
-    for contour, (_, _, _, parent) in zip(contours, hierarchy[0], strict=True):
-        if parent >= 0 and cv2.contourArea(contour) >= MIN_HOLE_AREA:
-            rings[parent] = _with_hole(rings[parent], _simplify(contour))
+            rings[number] = _simplify(contour, scale)
+        elif cv2.contourArea(contour) >= _MIN_HOLE_AREA * scale**2:
+            holes.setdefault(parent, []).append(_simplify(contour, scale))
+    for outer, inside in holes.items():
+        rings[outer] = _with_holes(rings[outer], inside)
     shift = np.array([mask.left, mask.top], np.float64)
     return [(ring + shift).ravel().tolist() for ring in rings.values()]
 
 
-def _simplify(contour: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the contour (K, 1, 2) as (k, 2), k >= 3, no further off than a pixel, and less for small ones."""
-    tolerance = min(1.0, 0.02 * math.sqrt(cv2.contourArea(contour)))
+def _simplify(contour: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
+    """Return the contour (K, 1, 2) as (k, 2), k >= 3, in pixels; less than one off, and less still for small ones."""
+    tolerance = min(_TOLERANCE * scale, 0.02 * math.sqrt(cv2.contourArea(contour)))
     simple = cv2.approxPolyDP(contour, tolerance, closed=True)
-    return (simple if len(simple) >= 3 else contour)[:, 0]
+    return (simple if len(simple) >= 3 else contour)[:, 0] / scale
 
 
-def _with_hole(ring: npt.NDArray[Any], hole: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return one ring (K, 2) around what is between both, joined where they are closest."""
-    distances = np.square(ring[:, None] - hole[None]).sum(axis=2)
-    at, of = np.unravel_index(np.argmin(distances), distances.shape)
-    return np.concatenate((ring[: at + 1], hole[of:], hole[: of + 1], ring[at:]))
+def _with_holes(ring: npt.NDArray[Any], holes: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return the ring (K, 2) with a way to each hole, from where it comes closest to it, around and back."""
+    ways = []
+    for hole in holes:
+        at = int(np.square(ring - hole[0]).sum(axis=1).argmin())
+        ways.append((at, np.concatenate((hole, hole[:1], ring[at : at + 1]))))
+    pieces, done = [], 0
+    for at, way in sorted(ways, key=itemgetter(0)):
+        pieces += [ring[done : at + 1], way]
+        done = at + 1
+    return np.concatenate((*pieces, ring[done:]))
