@@ -37,10 +37,10 @@ def nms(boxes, scores, classes, threshold=0.65):
     return np.array(kept, int)
 
 
-def detections(outputs, scale, offset, limits, confidence):
+def detections(outputs, scale, offset, limits, confidence, overlap=0.65):
     """Return the boxes in pixels of the picture, scores and classes that survive."""
     boxes, scores, classes = (value[0] for value in outputs[:3])
     good = scores >= confidence
     boxes, scores, classes = boxes[good], scores[good], classes[good]
-    kept = nms(boxes, scores, classes)[:300]
+    kept = nms(boxes, scores, classes, overlap)[:300]
     return np.clip((boxes[kept] - offset) / scale, 0, limits), scores[kept], classes[kept]

@@ -102,9 +102,9 @@ def test_a_raw_yolox_of_any_size_is_refused():
 
 
 def test_a_family_that_does_not_fit_is_refused():
-    with pytest.raises(UnsupportedModelError, match=r"known here \(yolov8\): its output output is"):
+    with pytest.raises(UnsupportedModelError, match=r"known here \(yolov8\): its outputs are output"):
         prepare_model(yolov5(), family="yolov8")
-    with pytest.raises(UnsupportedModelError, match="no family 'yolo1'; there are yolox, yolov5, yolov8"):
+    with pytest.raises(UnsupportedModelError, match="no family 'yolo1'; there are end2end, yolov5, yolov6"):
         prepare_model(yolov5(), family="yolo1")
 
 

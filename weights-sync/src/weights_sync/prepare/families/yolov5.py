@@ -10,7 +10,7 @@ from weights_sync.prepare.graph import Editor
 from weights_sync.prepare.head import Candidates, Table, class_ids, corners, top
 
 ANCHORS_PER_CELL = 3
-GRIDS = ((8, 16, 32), (8, 16, 32, 64))
+GRIDS = ((8, 16, 32), (8, 16, 32, 64), (16, 32))
 
 
 def fits(facts: Facts) -> bool:
