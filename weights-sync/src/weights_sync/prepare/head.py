@@ -92,6 +92,12 @@ def top(edit: Editor, scores: str, count: int, anchors: int | None) -> Top:
     return Top(values, index, kept)
 
 
+def numbered(edit: Editor, value: str, axis: int) -> str:
+    """Return 0, 1, 2… along one axis of a value: (n) int64."""
+    length = edit.op("Gather", edit.op("Shape", value), edit.constant(axis, np.int64), axis=0)
+    return edit.op("Range", edit.constant(0, np.int64), length, edit.constant(1, np.int64))
+
+
 def class_ids(edit: Editor, rows: str) -> str:
     """Return the best class of (B, K, classes) scores: (B, K) int32."""
     return edit.cast(edit.op("ArgMax", rows, axis=2, keepdims=0), TensorProto.INT32)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from weights_sync.prepare.card import Placement
 from weights_sync.prepare.facts import Facts
-from weights_sync.prepare.families import end2end, yolov5, yolov6, yolov8, yolox
+from weights_sync.prepare.families import apart, end2end, listed, yolov5, yolov6, yolov8, yolox
 from weights_sync.prepare.graph import Editor
 from weights_sync.prepare.head import Candidates
 
@@ -37,8 +37,10 @@ ANCHOR_FREE = ("yolov8", "yolov3u", "yolov5u", "yolov9", "yolov10", "yolo11", "y
 CHOSEN = ("end2end", "yolov5", "yolov6", "yolov7", *ANCHOR_FREE)
 
 FAMILIES = (
-    # In front, for they alone look at more than one output of rank 3.
+    # In front, for the others insist on an output of rank 3.
     Family(CHOSEN, end2end.fits, end2end.matches, end2end.classes, end2end.decode, nms_inside=True),
+    Family(CHOSEN, apart.fits, apart.matches, end2end.classes, apart.decode, nms_inside=True),
+    Family(CHOSEN, listed.fits, listed.matches, end2end.classes, listed.decode, nms_inside=True),
     Family(
         ("yolox",), yolox.fits, yolox.matches, yolox.classes, yolox.decode, placement="top-left", divisor=1, bgr=True
     ),

@@ -39,8 +39,10 @@ def classes(facts: Facts, _masks: int) -> int:
     if names := given_names(facts.metadata):
         return len(names)
     shapes = infer(facts.model, facts.input_shape)
-    behind = (node for output in facts.outputs for node in nodes_behind(facts.model.graph, output.name, LAYERS))
+    behind = [node for output in facts.outputs for node in nodes_behind(facts.model.graph, output.name, LAYERS)]
     counts = {count for node in behind for count in _taken_from(facts, node, shapes)}
+    # An NMS of one class alone says nothing where the head took the best of several in front of it.
+    counts = counts or {count for node in behind for count in _suppressed(node, shapes)}
     return counts.pop() if len(counts) == 1 else 0
 
 
@@ -51,6 +53,12 @@ def _taken_from(facts: Facts, node: NodeProto, shapes: dict[str, tuple[Dim, ...]
     shape = shapes.get(node.input[0], ())
     axes = integers(facts.model.graph, node, "axes" if node.op_type == "ReduceMax" else "axis")
     return [count for axis in axes if -len(shape) <= axis < len(shape) and isinstance(count := shape[axis], int)]
+
+
+def _suppressed(node: NodeProto, shapes: dict[str, tuple[Dim, ...]]) -> list[int]:
+    """Return how many classes of scores, (B, classes, N), an NMS takes, if the node is one."""
+    scores = shapes.get(node.input[1], ()) if node.op_type == "NonMaxSuppression" else ()
+    return [count for count in scores[1:2] if isinstance(count, int)]
 
 
 def decode(edit: Editor, facts: Facts, candidates: int, masks: int) -> Candidates:
