@@ -41,11 +41,12 @@ FAMILIES = (
     Family(CHOSEN, end2end.fits, end2end.matches, end2end.classes, end2end.decode, nms_inside=True),
     Family(CHOSEN, apart.fits, apart.matches, end2end.classes, apart.decode, nms_inside=True),
     Family(CHOSEN, listed.fits, listed.matches, end2end.classes, listed.decode, nms_inside=True),
+    # In front of YOLOX, whose rows have one column more.
+    Family(ANCHOR_FREE, yolov8.fits, yolov8.matches, yolov8.classes, yolov8.decode),
     Family(
         ("yolox",), yolox.fits, yolox.matches, yolox.classes, yolox.decode, placement="top-left", divisor=1, bgr=True
     ),
     Family(ANCHORS, yolov5.fits, yolov5.matches, yolov5.classes, yolov5.decode),
-    Family(ANCHOR_FREE, yolov8.fits, yolov8.matches, yolov8.classes, yolov8.decode),
     # What YOLOX leaves of this shape, and rows like YOLOv5's.
     Family(("yolov6",), yolov6.fits, yolov6.matches, yolov5.classes, yolov5.decode),
 )
