@@ -6,7 +6,7 @@ from test_prepare import SIZE, agree, best, original, pictures, run
 from tiny_networks import STRIDES
 from tiny_networks import yolov5 as plain_yolov5
 from tiny_networks import yolov8 as plain_yolov8
-from tiny_variants import yolov3_tiny, yolov6, yolov8, yolox_of_any_size
+from tiny_variants import raw_yolov7, yolov3_tiny, yolov6, yolov8, yolox_of_any_size
 
 from weights_sync.errors import UnsupportedModelError
 from weights_sync.prepare import prepare_model, read_card
@@ -90,3 +90,40 @@ def test_a_model_is_called_what_the_user_says():
     assert read_card(prepare_model(plain_yolov5(), family="yolov7")).family == "yolov7"
     with pytest.raises(UnsupportedModelError, match=r"family known here \(yolov7\)"):
         prepare_model(plain_yolov8(), family="yolov7")
+
+
+def decoded(grids, anchors):
+    """Decode raw grids, (1, 3, h, w, columns) each, the way YOLOv5 and YOLOv7 do: one anchor after the other."""
+    rows = []
+    for grid, stride, shapes in zip(grids, STRIDES, anchors, strict=True):
+        _, _, high, wide, _ = grid.shape
+        for kind, y, x in np.ndindex(3, high, wide):
+            row = 1 / (1 + np.exp(-grid[0, kind, y, x].astype(np.float64)))
+            row[:2] = (row[:2] * 2 - 0.5 + (x, y)) * stride
+            row[2:4] = (row[2:4] * 2) ** 2 * shapes[kind]
+            rows.append(row)
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(
+    ("family", "anchors"),
+    [
+        ("yolov7", [[12, 16], [19, 36], [40, 28], [36, 75], [76, 55], [72, 146], [142, 110], [192, 243], [459, 401]]),
+        ("yolov5", [[10, 13], [16, 30], [33, 23], [30, 61], [62, 45], [59, 119], [116, 90], [156, 198], [373, 326]]),
+    ],
+)
+def test_raw_grids_are_decoded_with_the_anchors_of_the_family_that_the_user_names(family, anchors):
+    model, images = raw_yolov7(), pictures()
+    outputs = original(model, images)
+    table = decoded([outputs[f"level{number}"] for number in range(3)], np.array(anchors).reshape(3, 3, 2))
+    prepared = prepare_model(model, family=family)
+    assert read_card(prepared).family == family
+    agree(run(prepared, images=images), best(table[:, :4], table[:, 4:5] * table[:, 5:]))
+    assert run(prepared, images=pictures(2))["boxes"].shape == (2, 3 * (64 + 16 + 4), 4)
+
+
+def test_raw_grids_are_refused_where_nobody_says_whose_anchors_they_want():
+    with pytest.raises(
+        UnsupportedModelError, match=r"level0 \[1, 3, 8, 8, 8\].*say whose .* yolov5, yolov7 or yolov7-tiny"
+    ):
+        prepare_model(raw_yolov7())

@@ -74,3 +74,14 @@ def yolox_of_any_size(*, classes=3, **metadata):
     sketch.op("Transpose", whole, perm=[0, 2, 1], to="output")
     outputs = [("output", ["batch", "anchors", width])]
     return sketch.model([("images", ["batch", 3, "height", "width"])], outputs, 11, metadata)
+
+
+def raw_yolov7(*, classes=3, size=64, **metadata):
+    """Logits for each of three anchors of each cell, (1, 3, h, w, 5 + classes), a grid an output."""
+    sketch, width, outputs = Sketch(TensorProto.FLOAT), 5 + classes, []
+    for number, stride in enumerate(STRIDES):
+        side = size // stride
+        grid = sketch.op("Reshape", sketch.conv("images", stride, 3 * width), sketch.numbers(1, 3, width, side, side))
+        sketch.op("Transpose", grid, perm=[0, 1, 3, 4, 2], to=f"level{number}")
+        outputs.append((f"level{number}", [1, 3, side, side, width]))
+    return sketch.model([("images", [1, 3, size, size])], outputs, 12, metadata)

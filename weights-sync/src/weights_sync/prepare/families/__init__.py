@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from weights_sync.prepare.card import Placement
 from weights_sync.prepare.facts import Facts
-from weights_sync.prepare.families import apart, end2end, listed, yolov5, yolov6, yolov8, yolox
+from weights_sync.prepare.families import apart, end2end, listed, raw, yolov5, yolov6, yolov8, yolox
 from weights_sync.prepare.graph import Editor
 from weights_sync.prepare.head import Candidates
 
@@ -32,7 +33,7 @@ class Family:
     """Whether no two candidates are the same object."""
 
 
-ANCHORS = ("yolov5", "yolov3", "yolov4", "yolov7")
+ANCHORS = ("yolov5", "yolov3", "yolov4", "yolov7", "yolov7-tiny")
 ANCHOR_FREE = ("yolov8", "yolov3u", "yolov5u", "yolov9", "yolov10", "yolo11", "yolo12", "yolo26")
 CHOSEN = ("end2end", "yolov5", "yolov6", "yolov7", *ANCHOR_FREE)
 
@@ -41,6 +42,8 @@ FAMILIES = (
     Family(CHOSEN, end2end.fits, end2end.matches, end2end.classes, end2end.decode, nms_inside=True),
     Family(CHOSEN, apart.fits, apart.matches, end2end.classes, apart.decode, nms_inside=True),
     Family(CHOSEN, listed.fits, listed.matches, end2end.classes, listed.decode, nms_inside=True),
+    Family(("yolov7",), raw.fits, raw.matches, raw.classes, partial(raw.decode, anchors=raw.YOLOV7)),
+    Family(("yolov5", "yolov7-tiny"), raw.fits, raw.matches, raw.classes, partial(raw.decode, anchors=raw.YOLOV5)),
     # In front of YOLOX, whose rows have one column more.
     Family(ANCHOR_FREE, yolov8.fits, yolov8.matches, yolov8.classes, yolov8.decode),
     Family(
