@@ -1,7 +1,10 @@
 """Networks that choose their boxes themselves, prepared: the same boxes, best first, and no NMS owed."""
 
+from functools import partial
+
 import numpy as np
 import onnx
+import onnx.version_converter
 import pytest
 from test_prepare import original, pictures, run
 from tiny_choosers import listed, one_to_one, padded
@@ -109,7 +112,7 @@ def test_a_list_in_which_nothing_was_found_gives_no_scores():
     assert not prepared["scores"].any()
 
 
-@pytest.mark.parametrize("build", [one_to_one, listed, lambda **names: padded("four", **names)])
+@pytest.mark.parametrize("build", [one_to_one, listed, partial(padded, "four")])
 def test_the_number_of_classes_is_what_the_head_chooses_among(build):
     assert read_card(prepare_model(build(classes=4))).labels == ("class0", "class1", "class2", "class3")
     assert read_card(prepare_model(build(names="['a', 'b', 'c']"))).labels == ("a", "b", "c")
@@ -151,3 +154,26 @@ def test_six_columns_that_nothing_was_chosen_for_are_no_detections():
         UnsupportedModelError, match=r"no YOLO of a family known here .*: its outputs are output0 \[1, 20, 6\]"
     ):
         prepare_model(model)
+
+
+def test_an_nms_that_is_unrolled_for_one_picture_is_not_given_more():
+    model, images = padded("table"), pictures()
+    right = run(prepare_model(model), images=images)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    prepared = prepare_model(model)
+    assert prepared.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    np.testing.assert_array_equal(run(prepared, images=images)["boxes"], right["boxes"])
+
+
+@pytest.mark.parametrize("opset", [11, 17, 18, 24])
+@pytest.mark.parametrize(
+    "build", [one_to_one, listed, *(partial(padded, layout) for layout in ("table", "four", "dets"))]
+)
+def test_choosers_of_old_and_new_operator_sets_find_the_same(build, opset):
+    model = build(opset=min(opset, 17))
+    model = onnx.version_converter.convert_version(model, opset) if opset > 17 else model
+    right, found = (run(prepare_model(source), images=pictures()) for source in (build(), model))
+    assert right["scores"].any()
+    for name, value in right.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)

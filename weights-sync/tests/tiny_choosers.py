@@ -36,32 +36,32 @@ class Chooser(Sketch):
             self.nodes[-1].attribute.append(helper.make_attribute("to", to_type))
         return name
 
-    def finish(self, *outputs, metadata):
+    def finish(self, *outputs, metadata, opset=17):
         """Return the model; outputs are (value, name, shape, type)."""
         for value, name, _, _ in outputs:
             self.op("Identity", value, to=name)
         entry = helper.make_tensor_value_info("images", FLOAT, [self.batch, 3, self.size, self.size])
         values = [helper.make_tensor_value_info(name, dtype, shape) for _, name, shape, dtype in outputs]
         graph = helper.make_graph(self.nodes, "tiny", [entry], values, self.initializers)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
         helper.set_model_props(model, metadata)
         return model
 
 
-def one_to_one(*, classes=3, size=64, kept=20, masks=0, dynamic=False, **metadata):
+def one_to_one(*, classes=3, size=64, kept=20, masks=0, dynamic=False, opset=17, **metadata):
     """[B, kept, 6 + masks], as YOLOv10 and 26 have it: the best anchors, one class each."""
     net = Chooser(classes, size, masks, dynamic=dynamic)
     best = net.op("ReduceMax", net.scores, axes=[2], keepdims=0)
     values, index = f"v{len(net.nodes)}", f"v{len(net.nodes)}i"
     net.nodes.append(helper.make_node("TopK", [best, net.numbers(kept)], [values, index], axis=1))
     classed = net.cast(net.op("ArgMax", net.scores, axis=2, keepdims=1), FLOAT)
-    whole = net.op("Concat", net.boxes, net.op("Unsqueeze", best, net.numbers(2)), classed, *net.rest, axis=2)
-    spread = net.op("Expand", net.op("Unsqueeze", index, net.numbers(2)), net.numbers(1, 1, 6 + masks))
+    whole = net.op("Concat", net.boxes, net.op("Reshape", best, net.numbers(0, -1, 1)), classed, *net.rest, axis=2)
+    spread = net.op("Expand", net.op("Reshape", index, net.numbers(0, -1, 1)), net.numbers(1, 1, 6 + masks))
     rows = net.op("GatherElements", whole, spread, axis=1)
     outputs = [(rows, "output0", [net.batch, kept, 6 + masks], FLOAT)]
     if masks:
         outputs.append((net.conv("images", 4, masks), "output1", [net.batch, masks, size // 4, size // 4], FLOAT))
-    return net.finish(*outputs, metadata=metadata)
+    return net.finish(*outputs, metadata=metadata, opset=opset)
 
 
 def suppressed(net):
@@ -73,29 +73,29 @@ def suppressed(net):
     return chosen, net.op("GatherND", net.boxes, anchor), net.op("GatherND", turned, chosen)
 
 
-def listed(*, classes=3, size=64, dynamic=False, **metadata):
+def listed(*, classes=3, size=64, dynamic=False, opset=17, **metadata):
     """[n, 7], as YOLOv7 has it for ONNX Runtime: picture, x1 y1 x2 y2, class, score."""
     net = Chooser(classes, size, dynamic=dynamic)
     chosen, boxes, scores = suppressed(net)
     picture, kind = (net.cast(net.op("Gather", chosen, net.numbers(at), axis=1), FLOAT) for at in (0, 1))
-    rows = net.op("Concat", picture, boxes, kind, net.op("Unsqueeze", scores, net.numbers(1)), axis=1)
-    return net.finish((rows, "output", ["found", 7], FLOAT), metadata=metadata)
+    rows = net.op("Concat", picture, boxes, kind, net.op("Reshape", scores, net.numbers(-1, 1)), axis=1)
+    return net.finish((rows, "output", ["found", 7], FLOAT), metadata=metadata, opset=opset)
 
 
-def padded(layout, *, classes=3, size=64, kept=100, filler=0.0, **metadata):
+def padded(layout, *, classes=3, size=64, kept=100, filler=0.0, opset=17, **metadata):
     """For one picture, filled up: a `table` [1, kept, 6], `four` tensors with their number, or `dets` and labels."""
     net = Chooser(classes, size)
     chosen, boxes, scores = suppressed(net)
     kind = net.cast(net.op("Gather", chosen, net.numbers(1), axis=1), FLOAT)
-    rows = net.op("Concat", boxes, net.op("Unsqueeze", scores, net.numbers(1)), kind, axis=1)
+    rows = net.op("Concat", boxes, net.op("Reshape", scores, net.numbers(-1, 1)), kind, axis=1)
     rows = net.op("Concat", rows, net.tensor(np.full((kept, 6), filler)), axis=0)
     rows = net.op("Reshape", net.cut(rows, 0, kept, axis=0), net.numbers(1, kept, 6))
     if layout == "table":
-        return net.finish((rows, "output0", [1, kept, 6], FLOAT), metadata=metadata)
+        return net.finish((rows, "output0", [1, kept, 6], FLOAT), metadata=metadata, opset=opset)
     labels = net.cast(net.op("Gather", rows, net.tensor(5, np.int64), axis=2), INT64)
     if layout == "dets":
         dets = (net.cut(rows, 0, 5), "dets", [1, kept, 5], FLOAT)
-        return net.finish(dets, (labels, "labels", [1, kept], INT64), metadata=metadata)
+        return net.finish(dets, (labels, "labels", [1, kept], INT64), metadata=metadata, opset=opset)
     number = net.op("Reshape", net.cut(net.op("Shape", scores), 0, 1, axis=0), net.numbers(1, 1))
     return net.finish(
         (number, "num_dets", [1, 1], INT64),
@@ -103,4 +103,5 @@ def padded(layout, *, classes=3, size=64, kept=100, filler=0.0, **metadata):
         (net.op("Gather", rows, net.tensor(4, np.int64), axis=2), "det_scores", [1, kept], FLOAT),
         (net.cast(labels, FLOAT), "det_classes", [1, kept], FLOAT),
         metadata=metadata,
+        opset=opset,
     )

@@ -12,7 +12,7 @@ from weights_sync.prepare.head import Candidates
 from weights_sync.prepare.labels import labels_for
 from weights_sync.prepare.pixels import Wanted, normalise
 from weights_sync.prepare.recognise import called, recognise
-from weights_sync.prepare.shapes import free_batch
+from weights_sync.prepare.shapes import free_batch, pin_batch
 
 OURS = frozenset({"images", "boxes", "scores", "class_ids", "mask_coefficients", "prototypes"})
 STRIDE = 32
@@ -22,6 +22,7 @@ STRIDE = 32
 def assemble(source: ModelProto, candidates: int, family: str | None, digest: str) -> ModelProto:
     """Return the prepared graph of a model that passed the checks."""
     model = _own_copy(source)
+    model = pin_batch(model, read_facts(model).input_shape)
     facts = read_facts(model)
     kind = recognise(facts, family)
     prototypes = _prototypes(facts)
