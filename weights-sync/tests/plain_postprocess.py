@@ -37,10 +37,39 @@ def nms(boxes, scores, classes, threshold=0.65):
     return np.array(kept, int)
 
 
-def detections(outputs, scale, offset, limits, confidence):
-    """Return the boxes in pixels of the picture, scores and classes that survive."""
+def detections(outputs, scale, offset, limits, confidence, overlap=0.65):
+    """Return the boxes in pixels of the picture, scores and classes that survive, and their positions."""
     boxes, scores, classes = (value[0] for value in outputs[:3])
     good = scores >= confidence
-    boxes, scores, classes = boxes[good], scores[good], classes[good]
-    kept = nms(boxes, scores, classes)[:300]
-    return np.clip((boxes[kept] - offset) / scale, 0, limits), scores[kept], classes[kept]
+    boxes, scores, classes, at = boxes[good], scores[good], classes[good], np.flatnonzero(good)
+    kept = nms(boxes, scores, classes, overlap)[:300]
+    return np.clip((boxes[kept] - offset) / scale, 0, limits), scores[kept], classes[kept], at[kept]
+
+
+def mask(coefficients, prototypes, box, back, side):
+    """Return the bool mask of one box in its picture, off the whole cells that the picture covers in the letterbox."""
+    (scale, offset, limits), cells = back, prototypes.shape[1]
+    near = np.round(offset[:2] * cells / side).astype(int)
+    far = np.round((offset[:2] + np.round(limits[:2] * scale)) * cells / side).astype(int)
+    logits = np.tensordot(coefficients.astype(np.float32), prototypes.astype(np.float32), 1)
+    covered = logits[near[1] : far[1], near[0] : far[0]]
+    whole = cv2.resize(covered, tuple(int(length) for length in limits[:2]), interpolation=cv2.INTER_LINEAR) > 0
+    left, top, right, bottom = (*np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int))
+    inside = np.zeros_like(whole)
+    inside[top:bottom, left:right] = whole[top:bottom, left:right]
+    return inside
+
+
+def unpack(rle):
+    """Return the bool mask of COCO's compressed run lengths: five bits a character, less the one before the last."""
+    counts, value, shift = [], 0, 0
+    for character in rle["counts"].encode():
+        digit = character - 48
+        value |= (digit & 31) << shift
+        shift += 5
+        if not digit & 32:
+            value -= (1 << shift) if digit & 16 else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return runs.reshape(rle["size"][::-1]).T

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import onnxruntime
 import pytest
-from plain_postprocess import detections, iou, letterbox
+from plain_postprocess import detections, iou, letterbox, mask, unpack
 
 from weights_sync.prepare import prepare_model, read_card
 
@@ -23,7 +23,9 @@ MODELS = {
     "yolov5n-tf-nhwc-320": ("yolov5", "detect", 0.01),
     "yolov8n-dynamic": ("yolov8", "detect", 0.01),
     "yolov8n-fp16": ("yolov8", "detect", 0.02),
-    "yolo11n-seg": ("yolov8", "segment", 0.01),
+    "yolo11n-seg": ("yolo11", "segment", 0.01),
+    "yolo26n": ("yolo26", "detect", 0.01),
+    "yolox_nano-int8-qdq": ("yolox", "detect", 0.02),
 }
 
 
@@ -50,7 +52,8 @@ def test_a_prepared_model_finds_what_the_original_finds(name, assets):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for picture in PICTURES:
         boxed, *back = letterbox(assets / picture, card.size, card.placement)
-        boxes, scores, classes = detections(session.run(None, {"images": boxed}), *back, confidence=0.2)
+        outputs = session.run(None, {"images": boxed})
+        boxes, scores, classes, places = detections(outputs, *back, 0.2, 0.65 if card.nms else 1.0)
         used = set()
         for wanted in reference["images"][picture]["detections"]:
             at, overlap = matched(wanted, boxes, classes, used)
@@ -58,11 +61,15 @@ def test_a_prepared_model_finds_what_the_original_finds(name, assets):
             if wanted["score"] >= 0.30:
                 assert overlap >= 0.98, (picture, wanted)
                 assert abs(scores[at] - wanted["score"]) <= tolerance, (picture, wanted)
+                if task == "segment":
+                    bits = mask(outputs[3][0, places[at]], outputs[4][0], boxes[at], back, card.size[0])
+                    right = unpack(wanted["mask_rle"])
+                    assert (bits & right).sum() >= 0.95 * (bits | right).sum(), (picture, wanted["label"])
         extra = [at for at in range(len(scores)) if scores[at] >= 0.30 and at not in used]
         assert not extra, (picture, [(classes[at], scores[at]) for at in extra])
 
 
-@pytest.mark.parametrize("name", ["yolox_nano", "yolov5n-tf-nhwc-320", "yolov8n-fp16", "yolo11n-seg"])
+@pytest.mark.parametrize("name", ["yolox_nano", "yolov5n-tf-nhwc-320", "yolov8n-fp16", "yolo11n-seg", "yolo26n"])
 def test_an_export_for_one_picture_takes_two_at_once(name, assets):
     model = prepared(assets / "weights" / f"{name}.onnx")
     card = read_card(model)

@@ -11,8 +11,8 @@ from weights_sync.prepare.graph import Editor, rename, tidy, value_names
 from weights_sync.prepare.head import Candidates
 from weights_sync.prepare.labels import labels_for
 from weights_sync.prepare.pixels import Wanted, normalise
-from weights_sync.prepare.recognise import recognise
-from weights_sync.prepare.shapes import free_batch
+from weights_sync.prepare.recognise import called, recognise
+from weights_sync.prepare.shapes import free_batch, pin_batch
 
 OURS = frozenset({"images", "boxes", "scores", "class_ids", "mask_coefficients", "prototypes"})
 STRIDE = 32
@@ -22,11 +22,12 @@ STRIDE = 32
 def assemble(source: ModelProto, candidates: int, family: str | None, digest: str) -> ModelProto:
     """Return the prepared graph of a model that passed the checks."""
     model = _own_copy(source)
+    model = pin_batch(model, read_facts(model).input_shape)
     facts = read_facts(model)
     kind = recognise(facts, family)
     prototypes = _prototypes(facts)
     masks = int(prototypes.shape[1]) if prototypes else 0
-    card = _card(facts, kind, masks, digest)
+    card = _card(facts, kind, masks, family, digest)
     network = free_batch(model, facts.input_shape)
     facts = read_facts(network)
     edit = Editor(network)
@@ -58,16 +59,16 @@ def _own_copy(source: ModelProto) -> ModelProto:
     return model
 
 
-def _card(facts: Facts, kind: Family, masks: int, digest: str) -> Card:
+def _card(facts: Facts, kind: Family, masks: int, family: str | None, digest: str) -> Card:
     count = kind.classes(facts, masks)
     if count < 1:
-        shape = list(facts.predictions.shape)
-        raise UnsupportedModelError(f"the head of this {kind.name} has no classes: its output is {shape}")
+        known = "can not tell the classes of" if kind.nms_inside else "there are no classes in"
+        raise UnsupportedModelError(f"{known} this {kind.names[0]} model: its outputs are {facts.listing}")
     return Card(
         task="segment" if masks else "detect",
-        family=kind.name,
+        family=called(facts, kind, family),
         labels=labels_for(facts.metadata, count),
-        nms=True,
+        nms=not kind.nms_inside,
         size=facts.size,
         stride=_stride(facts),
         dynamic=facts.dynamic,

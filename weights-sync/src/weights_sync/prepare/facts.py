@@ -8,7 +8,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from weights_sync.errors import UnsupportedModelError
 from weights_sync.prepare.card import metadata
-from weights_sync.prepare.graph import Dim, ops_behind, shape_of
+from weights_sync.prepare.graph import Dim, nodes_behind, shape_of
 from weights_sync.prepare.shapes import BATCH, infer
 
 USUAL_SIZE = 640
@@ -49,11 +49,14 @@ class Facts:
 
     @property
     def predictions(self) -> Output:
-        """The one output of rank 3, where a detection head leaves all its anchors."""
+        """The one output of rank 3, where a detection head leaves all its anchors; the last of several alike.
+
+        YOLOv9's authors export their auxiliary heads too, in front of the main one.
+        """
         found = [output for output in self.outputs if len(output.shape) == 3]
-        if len(found) != 1:
-            raise UnsupportedModelError(f"the model is no detector known here: its outputs are {self._listing()}")
-        return found[0]
+        if len({output.shape for output in found}) != 1:
+            raise UnsupportedModelError(f"the model is no detector known here: its outputs are {self.listing}")
+        return found[-1]
 
     @property
     def prototypes(self) -> tuple[Output, ...]:
@@ -67,9 +70,11 @@ class Facts:
 
     def head_ops(self) -> set[str]:
         """Return the operator types between the predictions and the last convolutions."""
-        return ops_behind(self.model.graph, self.predictions.name)
+        return {node.op_type for node in nodes_behind(self.model.graph, self.predictions.name)}
 
-    def _listing(self) -> str:
+    @property
+    def listing(self) -> str:
+        """The outputs, for a message."""
         return ", ".join(f"{output.name[:40]} {list(output.shape)}" for output in self.outputs[:4])
 
 
@@ -87,11 +92,20 @@ def read_facts(model: ModelProto) -> Facts:
     pictures = batch if isinstance(batch, int) else 1
     shapes = infer(model, (pictures, *size, 3) if channels_last else (pictures, 3, *size))
     outputs = tuple(
-        Output(value.name, shapes.get(value.name, ()), value.type.tensor_type.elem_type) for value in model.graph.output
+        Output(value.name, _known(shapes.get(value.name, ()), value), value.type.tensor_type.elem_type)
+        for value in model.graph.output
     )
     return Facts(
         model, entry.name, entry.type.tensor_type.elem_type, batch, channels_last, size, dynamic, outputs, pairs
     )
+
+
+def _known(inferred: tuple[Dim, ...], value: ValueInfoProto) -> tuple[Dim, ...]:
+    """Return an inferred shape, with what the file says of an output wherever inference found nothing."""
+    declared = shape_of(value)
+    if len(inferred) != len(declared):
+        return inferred or declared
+    return tuple(found if isinstance(found, int) else said for found, said in zip(inferred, declared, strict=True))
 
 
 def _picture_input(inputs: list[ValueInfoProto]) -> ValueInfoProto:

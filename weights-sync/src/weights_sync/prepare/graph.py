@@ -1,5 +1,6 @@
 """Small editing steps over an ONNX graph: walk, sort, rename, append nodes."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -126,19 +127,28 @@ def constants(graph: GraphProto) -> dict[str, TensorProto]:
     return found
 
 
-def ops_behind(graph: GraphProto, value: str, *, stop: frozenset[str] = frozenset({"Conv"})) -> set[str]:
-    """Operator types between `value` and the nearest nodes of a `stop` type, which are not walked through."""
-    writers, seen, todo, kinds = producers(graph), set[str](), [value], set[str]()
+def integers(graph: GraphProto, node: NodeProto, name: str) -> list[int]:
+    """Return an attribute's integers, or those of the second input, where later operator sets have them."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return list(attribute.ints) or [attribute.i]
+    stored = constants(graph).get(node.input[1]) if len(node.input) > 1 else None
+    return [] if stored is None else [int(number) for number in numpy_helper.to_array(stored).flat]
+
+
+def nodes_behind(graph: GraphProto, value: str, stop: frozenset[str] = frozenset({"Conv"})) -> list[NodeProto]:
+    """Nodes between `value` and the nearest ones of a `stop` type, which are not walked through; nearest first."""
+    writers, seen, todo, nodes = producers(graph), set[str](), deque([value]), list[NodeProto]()
     while todo:
-        name = todo.pop()
+        name = todo.popleft()
         node = writers.get(name)
         if name in seen or node is None:
             continue
         seen.add(name)
         if node.op_type not in stop:
-            kinds.add(node.op_type)
+            nodes.append(node)
             todo.extend(reads_of(node))
-    return kinds
+    return nodes
 
 
 def tidy(model: ModelProto) -> None:

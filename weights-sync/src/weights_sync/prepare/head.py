@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
+from weights_sync.prepare.facts import Facts
 from weights_sync.prepare.graph import Dim, Editor
+
+LARGEST_FRACTION = 2.0
+"""Centres may lie a little outside the picture; the rightmost of all anchors' is many pixels off in any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,35 @@ def top(edit: Editor, scores: str, count: int, anchors: int | None) -> Top:
         limit = edit.op("Where", edit.op("Less", present, wanted), present, wanted)
     values, index = edit.ops("TopK", [scores, limit], 2, axis=1, largest=1, sorted=1)
     return Top(values, index, kept)
+
+
+def sides(edit: Editor, facts: Facts) -> str:
+    """Return width and height of the pictures in pixels: (2) int64."""
+    if not facts.dynamic:
+        return edit.constant(facts.size[::-1], np.int64)
+    axes = [2, 1] if facts.channels_last else [3, 2]
+    return edit.op("Gather", edit.op("Shape", facts.input_name), edit.constant(axes, np.int64), axis=0)
+
+
+def in_pixels(edit: Editor, facts: Facts, table: Table, rows: str) -> tuple[str, str]:
+    """Return centres and sizes, (B, K, 2) pixels each, of rows (B, K, 4 or more) x y w h picked from a whole table.
+
+    TensorFlow exports give them as fractions of the picture's sides, or in pixels: the centres of all anchors tell.
+    """
+    centres, sizes = edit.slice(rows, 0, 2, 2), edit.slice(rows, 2, 4, 2)
+    if not facts.channels_last:
+        return centres, sizes
+    right = edit.cast(edit.reduce_max(table.column(edit, 0), 1), TensorProto.FLOAT)
+    right = edit.op("Reshape", right, edit.constant([-1, 1, 1], np.int64))
+    fractions = edit.op("Less", right, edit.constant(LARGEST_FRACTION, np.float32))
+    scale = edit.op("Where", fractions, edit.cast(sides(edit, facts), TensorProto.FLOAT), edit.constant(1, np.float32))
+    return edit.op("Mul", centres, scale), edit.op("Mul", sizes, scale)
+
+
+def numbered(edit: Editor, value: str, axis: int) -> str:
+    """Return 0, 1, 2… along one axis of a value: (n) int64."""
+    length = edit.op("Gather", edit.op("Shape", value), edit.constant(axis, np.int64), axis=0)
+    return edit.op("Range", edit.constant(0, np.int64), length, edit.constant(1, np.int64))
 
 
 def class_ids(edit: Editor, rows: str) -> str:

@@ -25,12 +25,17 @@ COCO = (
 
 def labels_for(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
     """Return `count` names: those in the metadata, else COCO's where there are 80, else numbered ones."""
-    if "names" not in metadata:
+    names = given_names(metadata)
+    if not names:
         return COCO if count == len(COCO) else tuple(f"class{number}" for number in range(count))
-    names = parse_names(metadata["names"])
     if len(names) != count:
         raise UnsupportedModelError(f"its metadata names {len(names)} classes, but its head has {count}")
     return names
+
+
+def given_names(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names in the metadata, none where it has none."""
+    return parse_names(metadata["names"]) if "names" in metadata else ()
 
 
 def parse_names(text: str) -> tuple[str, ...]:

@@ -29,6 +29,27 @@ def infer(model: ModelProto, input_shape: tuple[Dim, ...]) -> dict[str, tuple[Di
     return {value.name: shape_of(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
 
 
+def pin_batch(model: ModelProto, input_shape: tuple[Dim, ...]) -> ModelProto:
+    """Return the model with the batch that it does, where its input promises any and its outputs do not follow.
+
+    An NMS is unrolled over the pictures of the export, and targets of Reshape nodes may hold their number.
+    """
+    if isinstance(input_shape[0], int):
+        return model
+    try:
+        shapes = infer(model, (_PROBE_BATCH, *input_shape[1:]))
+        follow = [shapes.get(output.name, ())[:1] for output in model.graph.output]
+    except shape_inference.InferenceError:
+        follow = [(1,)]
+    stuck = {first[0] for first in follow if first and isinstance(first[0], int)} - {_PROBE_BATCH}
+    if len(stuck) != 1:
+        return model
+    pinned = ModelProto()
+    pinned.CopyFrom(model)
+    pinned.graph.input[0].type.tensor_type.shape.dim[0].dim_value = stuck.pop()
+    return pinned
+
+
 def free_batch(model: ModelProto, input_shape: tuple[Dim, ...]) -> ModelProto:
     """Return the model with a batch that may vary, where it was exported with a batch of one and allows more.
 

@@ -1,16 +1,14 @@
-"""YOLOv5: three anchors a grid cell, decoded in the export: rows of x y w h, objectness, classes, mask coefficients.
+"""YOLOv3 to 5 and 7: three anchors a cell, decoded in the export: rows of x y w h, objectness, classes, masks.
 
 TensorFlow exports take NHWC pictures and give boxes as fractions of the picture's sides.
 """
 
-import numpy as np
-
 from weights_sync.prepare.facts import Facts
 from weights_sync.prepare.graph import Editor
-from weights_sync.prepare.head import Candidates, Table, class_ids, corners, top
+from weights_sync.prepare.head import Candidates, Table, class_ids, corners, in_pixels, top
 
 ANCHORS_PER_CELL = 3
-GRIDS = ((8, 16, 32), (8, 16, 32, 64))
+GRIDS = ((8, 16, 32), (8, 16, 32, 64), (16, 32))
 
 
 def fits(facts: Facts) -> bool:
@@ -38,13 +36,8 @@ def decode(edit: Editor, facts: Facts, candidates: int, masks: int) -> Candidate
     scores = edit.op("Mul", table.column(edit, 4), table.columns(edit, 5, end).best(edit))
     best = top(edit, scores, candidates, None if facts.dynamic else int(anchors))
     rows = table.rows(edit, best.index)
-    centres, sizes = edit.slice(rows, 0, 2, 2), edit.slice(rows, 2, 4, 2)
-    if facts.channels_last:
-        height, width = facts.size
-        sides = edit.constant([width, height], np.float32)
-        centres, sizes = edit.op("Mul", centres, sides), edit.op("Mul", sizes, sides)
     return Candidates(
-        boxes=corners(edit, centres, sizes),
+        boxes=corners(edit, *in_pixels(edit, facts, table, rows)),
         scores=best.scores,
         class_ids=class_ids(edit, edit.slice(rows, 5, end, 2)),
         count=best.count,

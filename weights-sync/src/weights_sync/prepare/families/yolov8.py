@@ -1,10 +1,14 @@
-"""YOLOv8, 9, 11, 12: no anchors, no objectness; columns of x y w h, classes, mask coefficients for each grid cell."""
+"""YOLOv8, 9, 11, 12: no anchors, no objectness; columns of x y w h, classes, mask coefficients for each grid cell.
+
+Some tools leave rows instead. TensorFlow exports take NHWC pictures and may give boxes as fractions of their sides.
+"""
 
 from dataclasses import dataclass
 
 from weights_sync.prepare.facts import Facts
 from weights_sync.prepare.graph import Editor, producers, reads_of
-from weights_sync.prepare.head import Candidates, Table, class_ids, corners, top
+from weights_sync.prepare.head import Candidates, Table, class_ids, corners, in_pixels, top
+from weights_sync.prepare.labels import COCO, given_names
 from weights_sync.prepare.shapes import infer
 
 GRIDS = ((8, 16, 32), (8, 16, 32, 64))
@@ -22,30 +26,43 @@ class Parts:
 
 
 def fits(facts: Facts) -> bool:
-    """Tell by one column for each cell of the usual grids."""
-    _, rows, columns = facts.predictions.shape
-    cells = {facts.cells(strides) for strides in GRIDS}
-    return columns in cells and isinstance(rows, int) and rows > 4
+    """Tell by one column, or one row, for each cell of the usual grids."""
+    width = facts.predictions.shape[_columns_axis(facts)]
+    other = facts.predictions.shape[3 - _columns_axis(facts)]
+    return other in _cells(facts) and isinstance(width, int) and width > 4
 
 
 def matches(facts: Facts) -> bool:
-    """Tell by the columns, and a head that ends in probabilities."""
-    return fits(facts) and "Sigmoid" in facts.head_ops()
+    """Tell by the columns, and a head that ends in probabilities; of rows there have to be as many as classes say."""
+    if not fits(facts) or "Sigmoid" not in facts.head_ops():
+        return False
+    names = len(given_names(facts.metadata)) or len(COCO)
+    masks = {0, *(output.shape[1] for output in facts.prototypes)}
+    # Rows with one column more have an objectness: they are those of YOLOX or YOLOv6.
+    return _columns_axis(facts) == 1 or any(classes(facts, int(count)) == names for count in masks)
 
 
 def classes(facts: Facts, masks: int) -> int:
     """Return the number of classes."""
-    return int(facts.predictions.shape[1]) - 4 - masks
+    return int(facts.predictions.shape[_columns_axis(facts)]) - 4 - masks
+
+
+def _cells(facts: Facts) -> set[int]:
+    return {facts.cells(strides) for strides in GRIDS}
+
+
+def _columns_axis(facts: Facts) -> int:
+    return 2 if facts.predictions.shape[1] in _cells(facts) else 1
 
 
 def decode(edit: Editor, facts: Facts, candidates: int, masks: int) -> Candidates:
     """Append the choice of the best columns; the sigmoid is left to those, for it keeps the order."""
-    anchors = int(facts.predictions.shape[2])
+    anchors = int(facts.predictions.shape[3 - _columns_axis(facts)])
     parts = _parts(edit, facts, masks)
     best = top(edit, parts.classes.best(edit), candidates, None if facts.dynamic else anchors)
     boxes = parts.boxes.rows(edit, best.index)
     return Candidates(
-        boxes=corners(edit, edit.slice(boxes, 0, 2, 2), edit.slice(boxes, 2, 4, 2)),
+        boxes=corners(edit, *in_pixels(edit, facts, parts.boxes, boxes)),
         scores=edit.op("Sigmoid", best.scores) if parts.logits else best.scores,
         class_ids=class_ids(edit, parts.classes.rows(edit, best.index)),
         count=best.count,
@@ -59,18 +76,18 @@ def _parts(edit: Editor, facts: Facts, masks: int) -> Parts:
     A graph that casts its result up computed it in half precision: there the rounded predictions themselves are ranked,
     as everyone does who runs the original.
     """
-    output, count = facts.predictions.name, classes(facts, masks)
+    output, count, axis = facts.predictions.name, classes(facts, masks), _columns_axis(facts)
     widths = [4, count, masks] if masks else [4, count]
     writers = producers(edit.graph)
     last = writers.get(output)
     if last is not None and last.op_type == "Concat" and len(last.input) == len(widths):
         shapes = infer(facts.model, facts.input_shape)
-        if [shapes.get(name, (0, 0))[1] for name in last.input] == widths:
+        if [shapes.get(name, (0, 0, 0))[axis] for name in last.input] == widths:
             boxes, scores = last.input[:2]
             activation = writers.get(scores)
             logits = activation is not None and activation.op_type == "Sigmoid"
             scores = next(reads_of(activation)) if activation is not None and logits else scores
-            return Parts(Table(boxes, 1, 4), Table(scores, 1, count), Table(last.input[-1], 1, masks), logits)
-    whole = Table(output, 1, sum(widths))
+            return Parts(Table(boxes, axis, 4), Table(scores, axis, count), Table(last.input[-1], axis, masks), logits)
+    whole = Table(output, axis, sum(widths))
     rest = whole.columns(edit, 4 + count, 4 + count + masks) if masks else whole
     return Parts(whole.columns(edit, 0, 4), whole.columns(edit, 4, 4 + count), rest, logits=False)

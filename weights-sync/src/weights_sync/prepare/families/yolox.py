@@ -4,11 +4,11 @@ Most exports leave it: x y count from the cell in strides, w h are logarithms of
 """
 
 import numpy as np
+from onnx import TensorProto
 
-from weights_sync.errors import UnsupportedModelError
 from weights_sync.prepare.facts import Facts
 from weights_sync.prepare.graph import Editor, producers
-from weights_sync.prepare.head import Candidates, Table, class_ids, corners, top
+from weights_sync.prepare.head import Candidates, Table, class_ids, corners, sides, top
 
 STRIDES = (8, 16, 32)
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Exp", "MatMul", "Softmax"})
@@ -39,11 +39,11 @@ def decode(edit: Editor, facts: Facts, candidates: int, masks: int) -> Candidate
     scores = edit.op("Mul", table.column(edit, 4), table.columns(edit, 5, width - masks).best(edit))
     best = top(edit, scores, candidates, None if facts.dynamic else int(anchors))
     rows = table.rows(edit, best.index)
-    centres, sizes = edit.slice(rows, 0, 2, 2), edit.slice(rows, 2, 4, 2)
+    centres, extents = edit.slice(rows, 0, 2, 2), edit.slice(rows, 2, 4, 2)
     if "Exp" not in facts.head_ops():
-        centres, sizes = _on_grid(edit, facts, best.index, centres, sizes)
+        centres, extents = _on_grid(edit, facts, best.index, centres, extents)
     return Candidates(
-        boxes=corners(edit, centres, sizes),
+        boxes=corners(edit, centres, extents),
         scores=best.scores,
         class_ids=class_ids(edit, edit.slice(rows, 5, width - masks, 2)),
         count=best.count,
@@ -60,15 +60,32 @@ def _table(edit: Editor, output: str, width: int) -> Table:
 
 def _on_grid(edit: Editor, facts: Facts, index: str, centres: str, sizes: str) -> tuple[str, str]:
     """Turn raw (B, K, 2) offsets and logarithms into pixels, for the anchors (B, K) in `index`."""
-    if facts.dynamic:
-        raise UnsupportedModelError(
-            "this YOLOX export leaves the grid out and takes any size: export it with a fixed one"
-        )
-    grid, strides = _cells(*facts.size)
-    cell = edit.op("Gather", edit.constant(grid, np.float32), index, axis=0)
-    stride = edit.op("Gather", edit.constant(strides, np.float32), index, axis=0)
+    grid, strides = _grid(edit, facts)
+    cell = edit.op("Gather", grid, index, axis=0)
+    stride = edit.op("Gather", strides, index, axis=0)
     centres = edit.op("Mul", edit.op("Add", centres, cell), stride)
     return centres, edit.op("Mul", edit.op("Exp", sizes), stride)
+
+
+def _grid(edit: Editor, facts: Facts) -> tuple[str, str]:
+    """Return each anchor's cell, (N, 2) x y, and stride, (N, 1) pixels; float32, finest grid first, row by row."""
+    if not facts.dynamic:
+        cells, pixels = _cells(*facts.size)
+        return edit.constant(cells, np.float32), edit.constant(pixels, np.float32)
+    grids, strides = [], []
+    for stride in STRIDES:
+        # Counted from the picture: columns and rows of a grid, rounded up.
+        over = edit.op("Add", sides(edit, facts), edit.constant(stride - 1, np.int64))
+        counts = edit.op("Div", over, edit.constant(stride, np.int64))
+        total = edit.op("ReduceProd", counts, keepdims=0)
+        numbers = edit.op("Range", edit.constant(0, np.int64), total, edit.constant(1, np.int64))
+        numbers = edit.op("Reshape", numbers, edit.constant([-1, 1], np.int64))
+        columns = edit.slice(counts, 0, 1, 0)
+        y = edit.op("Div", numbers, columns)
+        x = edit.op("Sub", numbers, edit.op("Mul", y, columns))
+        grids.append(edit.cast(edit.op("Concat", x, y, axis=1), TensorProto.FLOAT))
+        strides.append(edit.op("Expand", edit.constant([[stride]], np.float32), edit.op("Shape", numbers)))
+    return edit.op("Concat", *grids, axis=0), edit.op("Concat", *strides, axis=0)
 
 
 def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
