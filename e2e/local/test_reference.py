@@ -27,6 +27,8 @@ MODELS = {  # and how far a score may be off
     "yolov5n-tf-nhwc-320": 0.01,
     "yolov8n-dynamic": 0.01,
     "yolov8n-fp16": 0.02,
+    "yolo26n": 0.01,
+    "yolox_nano-int8-qdq": 0.02,
 }
 MIN_IOU, MIN_SCORE = 0.98, 0.30
 
