@@ -172,6 +172,19 @@ def test_a_batch_that_is_baked_in_stays():
     assert run(prepared, images=pictures())["boxes"].shape == (1, cells(SIZE), 4)
 
 
+def test_of_equal_scores_the_last_anchor_comes_first():
+    model, images = yolov8(), pictures()
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor).copy()
+        if array.shape[:1] == (7,):
+            array[4:] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    boxes = original(model, images)["output0"][0, :4].T[::-1]
+    prepared = run(prepare_model(model), images=images)
+    np.testing.assert_array_equal(prepared["scores"], 0.5)
+    np.testing.assert_allclose(prepared["boxes"][0, :, 2:] - prepared["boxes"][0, :, :2], boxes[:, 2:], atol=1e-3)
+
+
 def test_only_the_asked_number_of_candidates_is_kept():
     model, images = yolov8(), pictures()
     everything, few = (run(prepare_model(model, candidates=count), images=images) for count in (1000, 7))

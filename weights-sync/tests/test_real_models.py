@@ -15,6 +15,8 @@ PICTURES = (
     "images/zidane.jpg",
     "coco/images/000000000139.jpg",
     "coco/images/000000000785.jpg",
+    # Where quantised models have boxes of the same score.
+    "coco/images/000000001000.jpg",
 )
 MODELS = {
     "yolox_nano": ("yolox", "detect", 0.01),

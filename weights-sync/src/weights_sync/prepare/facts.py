@@ -63,6 +63,14 @@ class Facts:
         """The outputs that can be mask prototypes, (B, C, h, w): none, one, or too many to tell."""
         return tuple(output for output in self.outputs if len(output.shape) == 4)
 
+    @property
+    def masks(self) -> int:
+        """Number of mask coefficients that belong to a box: 0 for a detector, or where that is not clear."""
+        counts = [output.shape[1] for output in self.prototypes]
+        if self.metadata.get("task", "segment") == "detect" or len(counts) != 1:
+            return 0
+        return counts[0] if isinstance(counts[0], int) else 0
+
     def cells(self, strides: tuple[int, ...] = (8, 16, 32)) -> int:
         """Return the number of grid cells, all strides together."""
         height, width = self.size

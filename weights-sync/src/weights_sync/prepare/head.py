@@ -81,19 +81,22 @@ class Table:
 
 
 def top(edit: Editor, scores: str, count: int, anchors: int | None) -> Top:
-    """Pick the `count` best of (B, N) scores, or all where there are fewer; `anchors` is N where it is fixed."""
+    """Pick the `count` best of (B, N) scores, or all where there are fewer; `anchors` is N where it is fixed.
+
+    Of equal scores, common in half precision and int8, the last comes first: as a reversed ascending sort has it,
+    which is how YOLO's boxes are usually sorted. It decides which of two boxes an NMS keeps.
+    """
     scores = edit.cast(scores, TensorProto.FLOAT)
-    kept: Dim = "candidates"
-    if anchors is not None:
-        kept = min(count, anchors)
-        limit = edit.constant([kept], np.int64)
-    else:
-        shape = edit.op("Shape", scores)
-        present, wanted = edit.slice(shape, 1, 2, 0), edit.constant([count], np.int64)
+    present = edit.slice(edit.op("Shape", scores), 1, 2, 0) if anchors is None else edit.constant([anchors], np.int64)
+    kept: Dim = "candidates" if anchors is None else min(count, anchors)
+    limit = edit.constant([count if anchors is None else kept], np.int64)
+    if anchors is None:
         # Min knows no integers before operator set 12.
-        limit = edit.op("Where", edit.op("Less", present, wanted), present, wanted)
-    values, index = edit.ops("TopK", [scores, limit], 2, axis=1, largest=1, sorted=1)
-    return Top(values, index, kept)
+        limit = edit.op("Where", edit.op("Less", present, limit), present, limit)
+    backwards = [edit.constant([number], np.int64) for number in (-1, -(2**31), 1, -1)]
+    values, index = edit.ops("TopK", [edit.op("Slice", scores, *backwards), limit], 2, axis=1, largest=1, sorted=1)
+    last = edit.op("Sub", present, edit.constant([1], np.int64))
+    return Top(values, edit.op("Sub", last, index), kept)
 
 
 def sides(edit: Editor, facts: Facts) -> str:

@@ -20,8 +20,7 @@ LAYERS = frozenset({"Conv", "MatMul"})
 def fits(facts: Facts) -> bool:
     """Tell by the number of columns."""
     tables = [output for output in facts.outputs if len(output.shape) == 3]
-    masks = {0, *(output.shape[1] for output in facts.prototypes)}
-    return len(tables) == 1 and any(tables[0].shape[2] == WIDTH + count for count in masks if isinstance(count, int))
+    return len(tables) == 1 and tables[0].shape[2] == WIDTH + facts.masks
 
 
 def matches(facts: Facts) -> bool:

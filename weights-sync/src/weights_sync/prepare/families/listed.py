@@ -31,7 +31,7 @@ def decode(edit: Editor, facts: Facts, candidates: int, _masks: int) -> Candidat
     owner, scores = (edit.op("Gather", rows, edit.constant(column, np.int64), axis=1) for column in (0, 6))
     pictures = edit.cast(numbered(edit, facts.input_name, 0), TensorProto.FLOAT)
     mine = edit.op("Equal", edit.op("Reshape", pictures, edit.constant([-1, 1], np.int64)), owner)
-    best = top(edit, edit.op("Where", mine, scores, edit.constant(0, np.float32)), candidates, candidates)
+    best = top(edit, edit.op("Where", mine, scores, edit.constant(0, np.float32)), candidates, None)
     found = Table(edit.op("Gather", rows, best.index, axis=0), 2, WIDTH)
     return Candidates(
         boxes=found.columns(edit, 1, 5).name,

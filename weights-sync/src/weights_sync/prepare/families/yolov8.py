@@ -37,9 +37,8 @@ def matches(facts: Facts) -> bool:
     if not fits(facts) or "Sigmoid" not in facts.head_ops():
         return False
     names = len(given_names(facts.metadata)) or len(COCO)
-    masks = {0, *(output.shape[1] for output in facts.prototypes)}
     # Rows with one column more have an objectness: they are those of YOLOX or YOLOv6.
-    return _columns_axis(facts) == 1 or any(classes(facts, int(count)) == names for count in masks)
+    return _columns_axis(facts) == 1 or classes(facts, facts.masks) == names
 
 
 def classes(facts: Facts, masks: int) -> int:
