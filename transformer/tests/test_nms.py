@@ -85,7 +85,7 @@ def test_nothing_is_suppressed_when_the_graph_did_it_already() -> None:
     assert kept.tolist() == [0, 1, 2]
 
 
-def test_of_equal_scores_the_later_candidate_stays() -> None:
+def test_of_equal_scores_the_first_candidate_stays() -> None:
     boxes = np.tile(np.array([[0, 0, 10, 10]], np.float32), (3, 1))
     kept = select(boxes, np.full(3, 0.5, np.float32), np.zeros(3, np.int32), confidence=0.25, iou=0.5, max_detections=9)
-    assert kept.tolist() == [2]
+    assert kept.tolist() == [0]

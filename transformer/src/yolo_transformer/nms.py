@@ -35,8 +35,8 @@ def select(
     if classes is not None:
         fit &= np.isin(class_ids[kept], list(classes))
     kept = kept[fit]
-    # Of equal scores the later candidate comes first, as in the usual argsort(scores)[::-1].
-    kept = kept[np.argsort(scores[kept], kind="stable")[::-1]]
+    # Stable: the graph has put candidates of equal scores into the order that the usual post-processing gives them.
+    kept = kept[np.argsort(-scores[kept], kind="stable")]
     if iou < 1 and len(kept) > 1:
         kept = kept[_greedy(boxes[kept], scores[kept], None if agnostic else class_ids[kept], iou)]
     return kept[:max_detections]
