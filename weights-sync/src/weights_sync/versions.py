@@ -81,7 +81,7 @@ class Versions:
             for digest in self._digests():
                 record = self.record(digest)
                 if (record.source, record.recipe) == (wanted.source, wanted.recipe) and self._is_whole(digest):
-                    self._switch(digest, record)
+                    self._switch(digest, wanted)
                     return True
         return False
 
@@ -91,8 +91,8 @@ class Versions:
             digest = self._served()
             return self.record(digest) if digest and self._is_whole(digest) else Record()
 
-    def rollback(self) -> None:
-        """Serve the version before the one that is served."""
+    def rollback(self) -> str:
+        """Serve the version before the one that is served; return its name, the sha256 (hex) of its file."""
         with written(self.directory):
             previous = self.record(self._served()).previous
             if not previous:
@@ -100,6 +100,7 @@ class Versions:
             if not self._is_whole(previous):
                 raise NoVersionError(f"the version before, {previous[:12]}, is not whole: pull it again")
             share(self._file(previous), self.model)
+            return previous
 
     def record(self, digest: str) -> Record:
         """Return what is known of the version `digest`."""
