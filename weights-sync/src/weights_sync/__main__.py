@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weights_sync.catalogue import catalogue
+from weights_sync.catalogue import Site, catalogue
 from weights_sync.errors import WeightsError
 from weights_sync.limits import MAX_BYTES, Limits
 from weights_sync.pull import pull, pull_as_it_is, rollback, verify
@@ -40,7 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     surgery.add_argument("--family", help="overrule the recognition of the model's family")
     surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
 
-    verb = verbs.add_parser("pull", parents=[surgery], help=f"place prepared models as DEST/{MODEL_FILE}")
+    places = argparse.ArgumentParser(add_help=False)
+    places.add_argument("--catalogue", metavar="FILE", help="models with a name, beside those of this package")
+    places.add_argument("--mirror", metavar="URI", help="where the catalogue's web files lie as HOST/PATH, asked first")
+
+    verb = verbs.add_parser("pull", parents=[surgery, places], help=f"place prepared models as DEST/{MODEL_FILE}")
     verb.add_argument("pairs", nargs="+", metavar="URI DEST", help="where from, and the directory to place it in")
     verb.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
     verb.add_argument("--allow-private", action="store_true", help="let redirects lead to private addresses")
@@ -62,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("directory", type=Path, metavar="DIR")
     verb.set_defaults(run=_rollback)
 
-    verb = verbs.add_parser("list", help="show the models that yolo://NAME can name")
+    verb = verbs.add_parser("list", parents=[places], help="show the models that yolo://NAME can name")
     verb.set_defaults(run=_list)
     return parser
 
@@ -73,14 +77,15 @@ def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[
     limits = Limits(
         options.max_bytes, options.allow_http, options.allow_private, options.attempts, deadline_s=options.deadline
     )
+    site = _site(options)
     rows: list[tuple[str, ...]] = [MODEL_COLUMNS]
     for uri, dest in zip(options.pairs[::2], options.pairs[1::2], strict=True):
         directory = Path(dest)
         if options.as_it_is:
-            digest = pull_as_it_is(uri, directory, limits=limits)
+            digest = pull_as_it_is(uri, directory, limits=limits, site=site)
             rows.append((str(directory / MODEL_FILE), "-", "-", "-", "-", f"sha256:{digest}"))
         else:
-            card = pull(uri, directory, limits=limits, candidates=options.candidates, family=options.family)
+            card = pull(uri, directory, limits=limits, candidates=options.candidates, family=options.family, site=site)
             rows.append(_row(directory / MODEL_FILE, card))
     return rows
 
@@ -103,12 +108,20 @@ def _verify(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
     return [MODEL_COLUMNS, _row(options.directory / MODEL_FILE, verify(options.directory))]
 
 
-def _list(_parser: argparse.ArgumentParser, _options: argparse.Namespace) -> list[tuple[str, ...]]:
+def _list(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
+    site = _site(options)
     rows: list[tuple[str, ...]] = [CATALOGUE_COLUMNS]
-    for entry in catalogue().values():
+    for entry in catalogue(site).values():
         size = str(entry.bytes or "-")
-        rows.append((entry.name, entry.family, entry.task, entry.licence, size, entry.sources[0]))
+        facts = (text or "-" for text in (entry.family, entry.task, entry.licence))
+        rows.append((entry.name, *facts, size, site.sources(entry)[0]))
     return rows
+
+
+def _site(options: argparse.Namespace) -> Site:
+    """Return what the options say, and the environment where they say nothing."""
+    stated = {"catalogue": options.catalogue, "mirror": options.mirror}
+    return Site(**{name: value for name, value in stated.items() if value is not None})
 
 
 def _row(file: Path, card: "Card") -> tuple[str, ...]:

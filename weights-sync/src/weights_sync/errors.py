@@ -24,6 +24,10 @@ class UnknownModelError(SourceError):
     grpc_status = "NOT_FOUND"
 
 
+class CatalogueError(WeightsError):
+    """A catalogue file is not one."""
+
+
 class DeadlineError(SourceError):
     """The whole of the work took longer than it may."""
 

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weights_sync.catalogue import Site
 from weights_sync.errors import DamagedModelError, SourceError, WeightsError
 from weights_sync.limits import Limits
 from weights_sync.place import written
@@ -31,6 +32,7 @@ def pull(
     limits: Limits | None = None,
     candidates: int | None = None,
     family: str | None = None,
+    site: Site | None = None,
 ) -> "Card":
     """Place the prepared model of `uri` as `directory/model.onnx`; return its card.
 
@@ -47,11 +49,11 @@ def pull(
         card = prepare_file(fetched.file, file, candidates=kept, family=family, max_bytes=limits.max_bytes)
         return file, digest_of(file), card.digest.removeprefix("sha256:")
 
-    _pull(uri, Versions(directory), limits, _recipe(f"{kept} {family}"), prepare)
+    _pull(uri, Versions(directory), limits, _recipe(f"{kept} {family}"), prepare, site)
     return read_card(read_model(directory / MODEL_FILE)[0])
 
 
-def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None) -> str:
+def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None, site: Site | None = None) -> str:
     """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex)."""
 
     def keep(fetched: Fetched, incoming: Path) -> tuple[Path, str, str]:
@@ -62,7 +64,7 @@ def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None) ->
                 shutil.copyfile(fetched.file, file)
         return file, fetched.sha256, fetched.sha256
 
-    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep).source
+    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site).source
 
 
 def verify(directory: Path) -> "Card":
@@ -92,12 +94,13 @@ def _pull(
     limits: Limits,
     recipe: str,
     make: Callable[[Fetched, Path], tuple[Path, str, str]],
+    site: Site | None,
 ) -> Record:
     """Serve what `make` makes of the fetched file, unless that is here already.
 
     `make` returns a file, its sha256 and the sha256 of what it was made from.
     """
-    wanted = Record(promised(uri), hashlib.sha256(uri.encode()).hexdigest(), recipe=recipe)
+    wanted = Record(promised(uri, site), hashlib.sha256(uri.encode()).hexdigest(), recipe=recipe)
     with versions.lock(limits.left_s("the pull")):
         # Whoever had to wait for another writer may find the work done.
         if wanted.source and versions.serve_again(wanted):
@@ -105,7 +108,7 @@ def _pull(
         served = versions.served()
         known = served.etag if (served.origin, served.recipe) == (wanted.origin, recipe) else ""
         try:
-            fetched = fetch(uri, versions.incoming, limits, known=known)
+            fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
             if fetched.unchanged:
                 return served
             record = replace(wanted, source=fetched.sha256, etag=fetched.etag)

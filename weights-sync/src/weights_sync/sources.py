@@ -8,10 +8,11 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from weights_sync.catalogue import find
+from weights_sync.catalogue import Site, find
 from weights_sync.errors import DeadlineError, DigestError, SourceError, TooLargeError
 from weights_sync.limits import Limits
 from weights_sync.manifest import in_manifest
+from weights_sync.objects import download_object
 from weights_sync.place import place
 from weights_sync.transfer import Fetched
 from weights_sync.versions import digest_of
@@ -23,7 +24,7 @@ _MAX_MANIFEST_BYTES = 1 << 16
 _CLAIMS = Path("/mnt/pvc")
 
 
-def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "") -> Fetched:
+def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Site | None = None) -> Fetched:
     """Bring a model to this disk and check it; the file lies in `incoming` unless it was here already.
 
     A URI may end in `#sha256=` and the digest that the bytes must have; without one, a manifest beside the file
@@ -36,7 +37,7 @@ def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "") -> Fetch
         raise SourceError(
             f"can not read {scheme.group() if scheme else ''} URIs; there are {', '.join(sorted(_READERS))}"
         )
-    return reader(place, _Task(incoming, limits, wanted, known))
+    return reader(place, _Task(incoming, limits, wanted, known, site or Site()))
 
 
 def split_digest(uri: str) -> tuple[str, str]:
@@ -48,11 +49,11 @@ def split_digest(uri: str) -> tuple[str, str]:
     return place, wanted
 
 
-def promised(uri: str) -> str:
+def promised(uri: str, site: Site | None = None) -> str:
     """Return the sha256 (hex) that the bytes of a URI must have, empty where only the source knows."""
     place, wanted = split_digest(uri)
     if not wanted and place.lower().startswith("yolo://"):
-        return find(place.partition("://")[2]).sha256
+        return find(place.partition("://")[2], site).sha256
     return wanted
 
 
@@ -64,6 +65,7 @@ class _Task:
     limits: Limits
     wanted: str
     known: str
+    site: Site
 
     def part(self, uri: str) -> Path:
         """Return where the bytes of a URI gather; the same place next time, whatever its query says then."""
@@ -108,6 +110,10 @@ def _web(uri: str, task: _Task) -> Fetched:
     return fetched
 
 
+def _object(uri: str, task: _Task) -> Fetched:
+    return download_object(uri, task.part(uri), task.limits, wanted=task.wanted, known=task.known)
+
+
 def _mounted(uri: str, task: _Task) -> Fetched:
     """Find a file on a claim that KServe has mounted: pvc://NAME/PATH lies at /mnt/pvc/PATH."""
     path = PurePosixPath(unquote(uri.partition("://")[2].partition("/")[2]))
@@ -134,13 +140,13 @@ def _packaged(uri: str, task: _Task) -> Fetched:
 
 def _named(uri: str, task: _Task) -> Fetched:
     """Fetch a model of the catalogue from the first of its sources that answers."""
-    entry = find(uri.partition("://")[2])
+    entry = find(uri.partition("://")[2], task.site)
     most = replace(task.limits, max_bytes=min(entry.bytes or task.limits.max_bytes, task.limits.max_bytes))
     wanted = task.wanted or entry.sha256
     failures = []
-    for source in entry.sources:
+    for source in task.site.sources(entry):
         try:
-            return fetch(f"{source}#sha256={wanted}" if wanted else source, task.incoming, most, known=task.known)
+            return fetch(f"{source}#sha256={wanted}" if wanted else source, task.incoming, most)
         except DeadlineError:
             raise
         except (SourceError, DigestError, TooLargeError) as error:
@@ -149,10 +155,13 @@ def _named(uri: str, task: _Task) -> Fetched:
 
 
 _READERS: dict[str, Callable[[str, _Task], Fetched]] = {
+    "az": _object,
     "file": _local,
+    "gs": _object,
     "http": _web,
     "https": _web,
     "package": _packaged,
     "pvc": _mounted,
+    "s3": _object,
     "yolo": _named,
 }
