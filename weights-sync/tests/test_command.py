@@ -140,7 +140,10 @@ def test_a_download_stops_at_the_limit(site, tmp_path, capsys, path, reason):
         ("http://user:secret@192.0.2.1/net.onnx", "not encrypted: use https"),
         ("https://", "names no host"),
         ("https://127.0.0.1:1/net.onnx", "can not download https://127.0.0.1:1/net.onnx"),
-        ("ftp://host/net.onnx", "can not read ftp: URIs; there are az, file, gs, http, https, package, pvc, s3, yolo"),
+        (
+            "ftp://host/net.onnx",
+            "can not read ftp: URIs; there are az, file, gs, hf, http, https, package, pvc, s3",
+        ),
         ("file://elsewhere/net.onnx", "of this machine"),
         ("pvc://claim/../../etc/passwd", "names a file on a claim"),
         ("pvc://claim/net.onnx", "no file /mnt/pvc/net.onnx"),

@@ -42,6 +42,7 @@ class Site:
     manifest: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     asked: Counter = field(default_factory=Counter)
+    tokens: list[str | None] = field(default_factory=list)
     sent: int = 0
     address: str = ""
 
@@ -51,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         site = self.server.site
         path = self.path.partition("?")[0]
         site.asked[path] += 1
+        site.tokens.append(self.headers["Authorization"])
         if path.endswith(".sha256"):
             self.answer(200 if site.manifest else 404, site.manifest.encode())
         elif site.failures:
@@ -320,3 +322,30 @@ def test_public_addresses_are_told_from_others(address, public):
 )
 def test_a_manifest_names_the_digest_of_a_file(text, found):
     assert in_manifest(text, "net.onnx") == found
+
+
+def test_a_file_of_the_hub_is_fetched_at_its_commit_with_the_token(site, tmp_path, monkeypatch):
+    other = Site()
+    server = served(other)
+    monkeypatch.setenv("HF_ENDPOINT", site.address)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    commit = "0123456789" * 4
+    assert pull_as_it_is(f"hf://someone/yolo@{commit}/onnx/net.onnx", tmp_path / "a") == DIGEST
+    assert site.asked[f"/someone/yolo/resolve/{commit}/onnx/net.onnx"] == 1
+    assert site.tokens == ["Bearer secret"]
+    site.location = f"{other.address}/net.onnx"
+    web.download(f"{site.address}/away", tmp_path / "x.part", Limits(allow_private=True), token="secret")  # noqa: S106
+    assert site.tokens[-1] == "Bearer secret"
+    assert other.tokens == [None]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("uri", ["hf://someone/yolo/net.onnx", "hf://someone/yolo@main/net.onnx"])
+def test_a_file_of_the_hub_is_pinned_by_a_commit_or_a_digest(site, tmp_path, monkeypatch, uri):
+    monkeypatch.setenv("HF_ENDPOINT", site.address)
+    with pytest.raises(SourceError, match=r"may change: pin it, as hf://someone/yolo@COMMIT/net.onnx"):
+        pull_as_it_is(uri, tmp_path)
+    assert pull_as_it_is(f"{uri}#sha256={DIGEST}", tmp_path) == DIGEST
+    with pytest.raises(SourceError, match="is named as hf://"):
+        pull_as_it_is("hf://someone", tmp_path)

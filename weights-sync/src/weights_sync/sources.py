@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from weights_sync.catalogue import Site, find
 from weights_sync.errors import DeadlineError, DigestError, SourceError, TooLargeError
+from weights_sync.hub import hub_address, hub_token
 from weights_sync.limits import Limits
 from weights_sync.manifest import in_manifest
 from weights_sync.objects import download_object
@@ -114,6 +115,11 @@ def _object(uri: str, task: _Task) -> Fetched:
     return download_object(uri, task.part(uri), task.limits, wanted=task.wanted, known=task.known)
 
 
+def _hub(uri: str, task: _Task) -> Fetched:
+    address = hub_address(uri, checked=bool(task.wanted))
+    return download(address, task.part(uri), task.limits, wanted=task.wanted, known=task.known, token=hub_token())
+
+
 def _mounted(uri: str, task: _Task) -> Fetched:
     """Find a file on a claim that KServe has mounted: pvc://NAME/PATH lies at /mnt/pvc/PATH."""
     path = PurePosixPath(unquote(uri.partition("://")[2].partition("/")[2]))
@@ -158,6 +164,7 @@ _READERS: dict[str, Callable[[str, _Task], Fetched]] = {
     "az": _object,
     "file": _local,
     "gs": _object,
+    "hf": _hub,
     "http": _web,
     "https": _web,
     "package": _packaged,

@@ -29,8 +29,11 @@ _ADDRESS = "/%:@!$&'()*+,;=~?"
 _LONGEST_RETRY_AFTER_S = 120
 
 
-def download(url: str, part: Path, limits: Limits, *, wanted: str = "", known: str = "") -> Fetched:
-    """Bring the file at `url` to `part`; `wanted` is the sha256 (hex) it must have, `known` the ETag of what's here."""
+def download(url: str, part: Path, limits: Limits, *, wanted: str = "", known: str = "", token: str = "") -> Fetched:
+    """Bring the file at `url` to `part`; `wanted` is the sha256 (hex) it must have, `known` the ETag of what's here.
+
+    `token` is a bearer token for the server of `url`, and for no other that it redirects to.
+    """
 
     @contextmanager
     def opener(offset: int, etag: str) -> Iterator[Body]:
@@ -41,7 +44,7 @@ def download(url: str, part: Path, limits: Limits, *, wanted: str = "", known: s
                 headers["If-Range"] = etag
         elif known:
             headers["If-None-Match"] = known
-        with _request(url, headers, limits) as response:
+        with _request(url, headers, limits, token) as response:
             yield _body(response, url, offset, etag, limits)
 
     return Transfer(opener, part, shown(url), limits, wanted).run()
@@ -71,12 +74,16 @@ def shown(url: str) -> str:
 
 
 @contextmanager
-def _request(url: str, headers: Mapping[str, str], limits: Limits) -> Iterator[http.client.HTTPResponse]:
+def _request(
+    url: str, headers: Mapping[str, str], limits: Limits, token: str = ""
+) -> Iterator[http.client.HTTPResponse]:
     """Yield what the server answers after redirects; whatever breaks on the way is `Interrupted`."""
     trusted: Address | None = None
+    origin = _split(url)[:2]
     for hop in range(_MAX_REDIRECTS + 1):
         exchange = _Exchange(url, limits, trusted, checked=hop > 0 and not limits.allow_private)
-        with _breaking(url, limits), exchange.sent(headers) as response:
+        own = {**headers, "Authorization": f"Bearer {token}"} if token and _split(url)[:2] == origin else headers
+        with _breaking(url, limits), exchange.sent(own) as response:
             if response.status not in _REDIRECTS:
                 yield response
                 return
