@@ -66,6 +66,10 @@ class TooLargeError(WeightsError):
     http_status = 413
 
 
+class ArchiveError(WeightsError):
+    """The archive is damaged, or not one to unpack."""
+
+
 class ModelError(WeightsError):
     """The file was read, and is refused as a model."""
 

@@ -57,12 +57,12 @@ def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None, si
     """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex)."""
 
     def keep(fetched: Fetched, incoming: Path) -> tuple[Path, str, str]:
-        file = fetched.file
-        if file.parent != incoming:
-            file = incoming / MODEL_FILE
-            with written(file):
-                shutil.copyfile(fetched.file, file)
-        return file, fetched.sha256, fetched.sha256
+        if fetched.file.parent == incoming:
+            return fetched.file, fetched.sha256, fetched.sha256
+        file = incoming / MODEL_FILE
+        with written(file):
+            shutil.copyfile(fetched.file, file)
+            return file, digest_of(file), fetched.sha256
 
     return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site).source
 
@@ -115,7 +115,7 @@ def _pull(
             # A file that was here already may have its weights in other files, which its digest says nothing of.
             if fetched.file.parent != versions.incoming or not versions.serve_again(record):
                 file, digest, source = make(fetched, versions.incoming)
-                record = replace(record, source=source)
+                record = record if fetched.unpacked else replace(record, source=source)
                 versions.serve(file, digest, record)
         except WeightsError as error:
             # What a broken transfer has brought is of use to the next one; what was refused is not.

@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from weights_sync.archives import is_archive, unpack
 from weights_sync.catalogue import Site, find
 from weights_sync.errors import DeadlineError, DigestError, SourceError, TooLargeError
 from weights_sync.hub import hub_address, hub_token
@@ -38,7 +40,12 @@ def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Si
         raise SourceError(
             f"can not read {scheme.group() if scheme else ''} URIs; there are {', '.join(sorted(_READERS))}"
         )
-    return reader(place, _Task(incoming, limits, wanted, known, site or Site()))
+    fetched = reader(place, _Task(incoming, limits, wanted, known, site or Site()))
+    if is_archive(place) and not fetched.unchanged:
+        folder = incoming / "unpacked"
+        shutil.rmtree(folder, ignore_errors=True)
+        return replace(fetched, file=unpack(fetched.file, folder, limits), unpacked=True)
+    return fetched
 
 
 def split_digest(uri: str) -> tuple[str, str]:

@@ -44,6 +44,8 @@ class Fetched:
     """Hexadecimal; empty where the content is unchanged."""
     etag: str = ""
     unchanged: bool = False
+    unpacked: bool = False
+    """Whether the file comes out of an archive; the sha256 is the archive's then."""
 
 
 Opener = Callable[[int, str], AbstractContextManager[Body]]
