@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -349,3 +351,39 @@ def test_a_file_of_the_hub_is_pinned_by_a_commit_or_a_digest(site, tmp_path, mon
     assert pull_as_it_is(f"{uri}#sha256={DIGEST}", tmp_path) == DIGEST
     with pytest.raises(SourceError, match="is named as hf://"):
         pull_as_it_is("hf://someone", tmp_path)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    openssl = shutil.which("openssl") or pytest.skip("no openssl to make a certificate with")
+    file = tmp_path / "own.pem"
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-keyout", file)
+    made = subprocess.run(
+        [openssl, "req", "-x509", *key, *names, "-out", f"{file}.crt"], check=True, capture_output=True
+    )
+    assert not made.returncode
+    file.write_bytes(file.read_bytes() + file.with_name("own.pem.crt").read_bytes())
+    return file
+
+
+def test_https_is_spoken_with_servers_that_prove_who_they_are(site, tmp_path, monkeypatch, certificate):
+    web._trust.cache_clear()
+    server = served(site)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    site.address = f"https://localhost:{server.server_port}"
+    with pytest.raises(SourceError, match=r"self.signed certificate"):
+        pull(site, tmp_path)
+    web._trust.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    site.cut = 700_000
+    assert pull(site, tmp_path)
+    assert site.sent == len(DATA)
+    site.address = f"https://127.0.0.1:{server.server_port}"
+    with pytest.raises(SourceError, match="IP address mismatch"):
+        pull(site, tmp_path)
+    web._trust.cache_clear()
+    server.shutdown()
+    server.server_close()
