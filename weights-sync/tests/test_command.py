@@ -10,8 +10,9 @@ from tiny_networks import yolov8
 
 from weights_sync import __main__ as command
 from weights_sync import catalogue as catalogue_module
+from weights_sync import limits
 from weights_sync.catalogue import Entry, catalogue
-from weights_sync.prepare import is_prepared
+from weights_sync.prepare import checks, is_prepared
 
 DATA = yolov8().SerializeToString()
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -56,6 +57,11 @@ def site(monkeypatch):
     server.server_close()
 
 
+def visible(directory):
+    """Return the names of what a person and a predictor see in a model directory."""
+    return sorted(file.name for file in directory.iterdir() if not file.name.startswith("."))
+
+
 def fails(capsys, *arguments):
     """Run a command that must fail; return its one line."""
     assert command.main([str(argument) for argument in arguments]) == 1
@@ -73,7 +79,7 @@ def test_pull_places_a_prepared_model_and_says_what_it_found(model, tmp_path, ca
         placed = tmp_path / name / "model.onnx"
         assert line.split() == [str(placed), "yolov8", "detect", "3", "64x64", f"sha256:{DIGEST}"]
         assert is_prepared(onnx.load(placed))
-        assert [file.name for file in placed.parent.iterdir()] == ["model.onnx"]
+        assert visible(placed.parent) == ["model.onnx"]
 
 
 def test_pull_wants_pairs(model, capsys):
@@ -89,7 +95,7 @@ def test_a_failed_pull_leaves_the_model_before_it(model, tmp_path, capsys):
     model.write_bytes(DATA[:500])
     assert "cut short" in fails(capsys, "pull", model, tmp_path / "a")
     assert (tmp_path / "a" / "model.onnx").read_bytes() == before
-    assert [file.name for file in (tmp_path / "a").iterdir()] == ["model.onnx"]
+    assert visible(tmp_path / "a") == ["model.onnx"]
 
 
 def test_the_sha256_in_a_uri_is_checked(model, tmp_path, capsys):
@@ -97,7 +103,7 @@ def test_the_sha256_in_a_uri_is_checked(model, tmp_path, capsys):
     capsys.readouterr()
     wrong = fails(capsys, "pull", f"{model}#sha256={'0' * 64}", tmp_path / "b")
     assert f"sha256 is {DIGEST}, not 000" in wrong
-    assert not (tmp_path / "b").exists()
+    assert visible(tmp_path / "b") == []
     assert "64 hexadecimal digits" in fails(capsys, "pull", f"{model}#sha256=12", tmp_path / "b")
 
 
@@ -116,10 +122,10 @@ def test_pull_downloads_and_follows_redirects(site, tmp_path, capsys):
     ],
 )
 def test_a_download_that_fails_says_why_and_keeps_secrets(site, tmp_path, capsys, path, reason):
-    line = fails(capsys, "pull", f"{site}{path}", tmp_path / "a")
+    line = fails(capsys, "pull", f"{site}{path}", tmp_path / "a", "--attempts", 1)
     assert reason in line
     assert "secret" not in line
-    assert not (tmp_path / "a").exists()
+    assert visible(tmp_path / "a") == []
 
 
 @pytest.mark.parametrize(("path", "reason"), [("/net.onnx", f"has {len(DATA)} bytes"), ("/endless", "has more than")])
@@ -134,8 +140,13 @@ def test_a_download_stops_at_the_limit(site, tmp_path, capsys, path, reason):
         ("http://user:secret@192.0.2.1/net.onnx", "not encrypted: use https"),
         ("https://", "names no host"),
         ("https://127.0.0.1:1/net.onnx", "can not download https://127.0.0.1:1/net.onnx"),
-        ("ftp://host/net.onnx", "can not read ftp: URIs; there are file, http, https, package, yolo"),
+        (
+            "ftp://host/net.onnx",
+            "can not read ftp: URIs; there are az, file, gs, hf, http, https, package, pvc, s3",
+        ),
         ("file://elsewhere/net.onnx", "of this machine"),
+        ("pvc://claim/../../etc/passwd", "names a file on a claim"),
+        ("pvc://claim/net.onnx", "no file /mnt/pvc/net.onnx"),
         ("package:../../net.onnx", "inside weights-sync"),
         ("package:models/none.onnx", "comes without models/none.onnx"),
         ("yolo://none", "no model 'none' in the catalogue; there are shapes, yolox-nano"),
@@ -144,7 +155,7 @@ def test_a_download_stops_at_the_limit(site, tmp_path, capsys, path, reason):
     ],
 )
 def test_a_source_that_can_not_be_read_is_named(tmp_path, capsys, uri, reason):
-    line = fails(capsys, "pull", uri, tmp_path / "a")
+    line = fails(capsys, "pull", uri, tmp_path / "a", "--attempts", 1)
     assert reason in line
     assert "secret" not in line
 
@@ -216,3 +227,20 @@ def test_the_default_model_comes_with_the_package(tmp_path, capsys):
     row = capsys.readouterr().out.splitlines()[1].split()
     entry = catalogue()["shapes"]
     assert row[1:3] == [entry.family, entry.task]
+
+
+def test_rollback_serves_the_version_before(model, tmp_path, capsys):
+    assert command.main(["pull", str(model), str(tmp_path / "a")]) == 0
+    first = (tmp_path / "a" / "model.onnx").read_bytes()
+    capsys.readouterr()
+    assert "no version before" in fails(capsys, "rollback", tmp_path / "a")
+    assert command.main(["pull", str(model), str(tmp_path / "a"), "--candidates", "5"]) == 0
+    assert (tmp_path / "a" / "model.onnx").read_bytes() != first
+    assert command.main(["rollback", str(tmp_path / "a")]) == 0
+    assert hashlib.sha256(first).hexdigest() in capsys.readouterr().out
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == first
+    assert "there is no" in fails(capsys, "rollback", tmp_path / "nowhere")
+
+
+def test_the_limits_of_fetching_and_preparing_are_the_same():
+    assert limits.MAX_BYTES == checks.MAX_BYTES

@@ -4,13 +4,16 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from weights_sync.catalogue import catalogue
+from weights_sync.catalogue import Site, catalogue
 from weights_sync.errors import WeightsError
-from weights_sync.prepare import CANDIDATES, Card, prepare_file
-from weights_sync.prepare.checks import MAX_BYTES
-from weights_sync.pull import MODEL_FILE, pull, verify
-from weights_sync.sources import Limits
+from weights_sync.limits import MAX_BYTES, Limits
+from weights_sync.pull import pull, pull_as_it_is, rollback, verify
+from weights_sync.versions import MODEL_FILE
+
+if TYPE_CHECKING:
+    from weights_sync.prepare import Card
 
 MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
@@ -33,15 +36,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="weights-sync", description="Fetch, verify, prepare and place YOLO weights.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     surgery = argparse.ArgumentParser(add_help=False)
-    surgery.add_argument(
-        "--candidates", type=int, default=CANDIDATES, help="most boxes kept for a picture (%(default)s)"
-    )
+    surgery.add_argument("--candidates", type=int, help="most boxes kept for a picture (1000)")
     surgery.add_argument("--family", help="overrule the recognition of the model's family")
     surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
 
-    verb = verbs.add_parser("pull", parents=[surgery], help=f"place prepared models as DEST/{MODEL_FILE}")
+    places = argparse.ArgumentParser(add_help=False)
+    places.add_argument("--catalogue", metavar="FILE", help="models with a name, beside those of this package")
+    places.add_argument("--mirror", metavar="URI", help="where the catalogue's web files lie as HOST/PATH, asked first")
+
+    verb = verbs.add_parser("pull", parents=[surgery, places], help=f"place prepared models as DEST/{MODEL_FILE}")
     verb.add_argument("pairs", nargs="+", metavar="URI DEST", help="where from, and the directory to place it in")
     verb.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
+    verb.add_argument("--allow-private", action="store_true", help="let redirects lead to private addresses")
+    verb.add_argument("--as-it-is", action="store_true", help="leave the preparing to the predictor")
+    verb.add_argument("--attempts", type=int, default=5, help="tries in a row that bring nothing (%(default)s)")
+    verb.add_argument("--deadline", type=float, default=1800, metavar="SECONDS", help="for all of it (%(default)s)")
     verb.set_defaults(run=_pull)
 
     verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO ONNX into the graph that is served")
@@ -53,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("directory", type=Path, metavar="DIR")
     verb.set_defaults(run=_verify)
 
-    verb = verbs.add_parser("list", help="show the models that yolo://NAME can name")
+    verb = verbs.add_parser("rollback", help="serve the version before the one that is served")
+    verb.add_argument("directory", type=Path, metavar="DIR")
+    verb.set_defaults(run=_rollback)
+
+    verb = verbs.add_parser("list", parents=[places], help="show the models that yolo://NAME can name")
     verb.set_defaults(run=_list)
     return parser
 
@@ -61,36 +74,57 @@ def _parser() -> argparse.ArgumentParser:
 def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
     if len(options.pairs) % 2:
         parser.error(f"pull wants pairs of URI and DEST; {options.pairs[-1]!r} stands alone")
-    limits = Limits(options.max_bytes, options.allow_http)
+    limits = Limits(
+        options.max_bytes, options.allow_http, options.allow_private, options.attempts, deadline_s=options.deadline
+    )
+    site = _site(options)
     rows: list[tuple[str, ...]] = [MODEL_COLUMNS]
     for uri, dest in zip(options.pairs[::2], options.pairs[1::2], strict=True):
         directory = Path(dest)
-        card = pull(uri, directory, limits=limits, candidates=options.candidates, family=options.family)
-        rows.append(_row(directory / MODEL_FILE, card))
+        if options.as_it_is:
+            digest = pull_as_it_is(uri, directory, limits=limits, site=site)
+            rows.append((str(directory / MODEL_FILE), "-", "-", "-", "-", f"sha256:{digest}"))
+        else:
+            card = pull(uri, directory, limits=limits, candidates=options.candidates, family=options.family, site=site)
+            rows.append(_row(directory / MODEL_FILE, card))
     return rows
 
 
 def _prepare(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
+    # Here, for ONNX costs the other verbs more time and memory than they need themselves.
+    from weights_sync.prepare import CANDIDATES, prepare_file  # noqa: PLC0415
+
     dest = options.dest if options.dest.suffix == ".onnx" else options.dest / MODEL_FILE
-    card = prepare_file(
-        options.model, dest, candidates=options.candidates, family=options.family, max_bytes=options.max_bytes
-    )
+    candidates = CANDIDATES if options.candidates is None else options.candidates
+    card = prepare_file(options.model, dest, candidates=candidates, family=options.family, max_bytes=options.max_bytes)
     return [MODEL_COLUMNS, _row(dest, card)]
+
+
+def _rollback(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
+    return [("model", "sha256"), (str(options.directory / MODEL_FILE), rollback(options.directory))]
 
 
 def _verify(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
     return [MODEL_COLUMNS, _row(options.directory / MODEL_FILE, verify(options.directory))]
 
 
-def _list(_parser: argparse.ArgumentParser, _options: argparse.Namespace) -> list[tuple[str, ...]]:
+def _list(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
+    site = _site(options)
     rows: list[tuple[str, ...]] = [CATALOGUE_COLUMNS]
-    for entry in catalogue().values():
+    for entry in catalogue(site).values():
         size = str(entry.bytes or "-")
-        rows.append((entry.name, entry.family, entry.task, entry.licence, size, entry.sources[0]))
+        facts = (text or "-" for text in (entry.family, entry.task, entry.licence))
+        rows.append((entry.name, *facts, size, site.sources(entry)[0]))
     return rows
 
 
-def _row(file: Path, card: Card) -> tuple[str, ...]:
+def _site(options: argparse.Namespace) -> Site:
+    """Return what the options say, and the environment where they say nothing."""
+    stated = {"catalogue": options.catalogue, "mirror": options.mirror}
+    return Site(**{name: value for name, value in stated.items() if value is not None})
+
+
+def _row(file: Path, card: "Card") -> tuple[str, ...]:
     height, width = card.size
     size = f"{width}x{height}" + (" or any" if card.dynamic else "")
     return (str(file), card.family, card.task, str(len(card.labels)), size, card.digest)

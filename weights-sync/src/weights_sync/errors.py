@@ -24,6 +24,38 @@ class UnknownModelError(SourceError):
     grpc_status = "NOT_FOUND"
 
 
+class CatalogueError(WeightsError):
+    """A catalogue file is not one."""
+
+
+class DeadlineError(SourceError):
+    """The whole of the work took longer than it may."""
+
+    http_status = 504
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
+class NoSpaceError(SourceError):
+    """The disk has no room for the weights."""
+
+    http_status = 507
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class BusyError(WeightsError):
+    """Another writer holds the directory."""
+
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class NoVersionError(WeightsError):
+    """There is no whole version to go back to."""
+
+    http_status = 404
+    grpc_status = "NOT_FOUND"
+
+
 class DigestError(WeightsError):
     """The bytes are not the ones that were asked for."""
 
@@ -32,6 +64,10 @@ class TooLargeError(WeightsError):
     """The weights are over the size limit."""
 
     http_status = 413
+
+
+class ArchiveError(WeightsError):
+    """The archive is damaged, or not one to unpack."""
 
 
 class ModelError(WeightsError):

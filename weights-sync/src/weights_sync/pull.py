@@ -1,38 +1,139 @@
 """Fetch, verify, prepare, place: one model from a URI to a directory."""
 
-import tempfile
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from weights_sync.errors import DamagedModelError
-from weights_sync.prepare import CANDIDATES, Card, is_prepared, prepare_file, read_card
-from weights_sync.prepare.checks import check_whole, read_model
-from weights_sync.sources import Limits, fetch
+from weights_sync.catalogue import Site
+from weights_sync.errors import DamagedModelError, SourceError, WeightsError
+from weights_sync.limits import Limits
+from weights_sync.place import written
+from weights_sync.sources import fetch, promised
+from weights_sync.transfer import Fetched
+from weights_sync.versions import MODEL_FILE, Record, Versions, digest_of
 
-MODEL_FILE = "model.onnx"
+if TYPE_CHECKING:
+    from weights_sync.prepare import Card
+
+# weights_sync.prepare is imported where it is needed: ONNX costs a pull without it more time and memory than the rest.
+# ruff: noqa: PLC0415
+
+_AS_IT_IS = "as it is"
 
 
 def pull(
     uri: str,
     directory: Path,
     *,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-    candidates: int = CANDIDATES,
+    limits: Limits | None = None,
+    candidates: int | None = None,
     family: str | None = None,
-) -> Card:
+    site: Site | None = None,
+) -> "Card":
     """Place the prepared model of `uri` as `directory/model.onnx`; return its card.
 
     A reader sees the whole of the new model or the whole of the one before; on an error the one before stays.
     """
-    with tempfile.TemporaryDirectory(prefix="weights-sync-") as scratch:
-        source = fetch(uri, Path(scratch), limits)
-        dest = directory / MODEL_FILE
-        return prepare_file(source, dest, candidates=candidates, family=family, max_bytes=limits.max_bytes)
+    from weights_sync.prepare import CANDIDATES, prepare_file, read_card
+    from weights_sync.prepare.checks import read_model
+
+    limits = limits or Limits()
+    kept = CANDIDATES if candidates is None else candidates
+
+    def prepare(fetched: Fetched, incoming: Path) -> tuple[Path, str, str]:
+        file = incoming / "prepared.onnx"
+        card = prepare_file(fetched.file, file, candidates=kept, family=family, max_bytes=limits.max_bytes)
+        return file, digest_of(file), card.digest.removeprefix("sha256:")
+
+    _pull(uri, Versions(directory), limits, _recipe(f"{kept} {family}"), prepare, site)
+    return read_card(read_model(directory / MODEL_FILE)[0])
 
 
-def verify(directory: Path) -> Card:
+def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None, site: Site | None = None) -> str:
+    """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex)."""
+
+    def keep(fetched: Fetched, incoming: Path) -> tuple[Path, str, str]:
+        if fetched.file.parent == incoming:
+            return fetched.file, fetched.sha256, fetched.sha256
+        file = incoming / MODEL_FILE
+        with written(file):
+            shutil.copyfile(fetched.file, file)
+            return file, digest_of(file), fetched.sha256
+
+    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site).source
+
+
+def verify(directory: Path) -> "Card":
     """Check that `directory/model.onnx` is a whole prepared model; return its card."""
+    from weights_sync.prepare import is_prepared, read_card
+    from weights_sync.prepare.checks import check_whole, read_model
+
     model, _ = read_model(directory / MODEL_FILE)
     if not is_prepared(model):
         raise DamagedModelError(f"{directory / MODEL_FILE} is not prepared: run `weights-sync prepare`")
     check_whole(model)
     return read_card(model)
+
+
+def rollback(directory: Path, *, limits: Limits | None = None) -> str:
+    """Serve the version before the one that is served; return the sha256 (hex) of its file."""
+    versions = Versions(directory)
+    if not versions.model.is_file():
+        raise SourceError(f"there is no {versions.model}")
+    with versions.lock((limits or Limits()).deadline_s):
+        return versions.rollback()
+
+
+def _pull(
+    uri: str,
+    versions: Versions,
+    limits: Limits,
+    recipe: str,
+    make: Callable[[Fetched, Path], tuple[Path, str, str]],
+    site: Site | None,
+) -> Record:
+    """Serve what `make` makes of the fetched file, unless that is here already.
+
+    `make` returns a file, its sha256 and the sha256 of what it was made from.
+    """
+    wanted = Record(promised(uri, site), hashlib.sha256(uri.encode()).hexdigest(), recipe=recipe)
+    with versions.lock(limits.left_s("the pull")):
+        # Whoever had to wait for another writer may find the work done.
+        if wanted.source and versions.serve_again(wanted):
+            return wanted
+        served = versions.served()
+        known = served.etag if (served.origin, served.recipe) == (wanted.origin, recipe) else ""
+        try:
+            fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
+            if fetched.unchanged:
+                return served
+            record = replace(wanted, source=fetched.sha256, etag=fetched.etag)
+            # A file that was here already may have its weights in other files, which its digest says nothing of.
+            if fetched.file.parent != versions.incoming or not versions.serve_again(record):
+                file, digest, source = make(fetched, versions.incoming)
+                record = record if fetched.unpacked else replace(record, source=source)
+                versions.serve(file, digest, record)
+        except WeightsError as error:
+            # What a broken transfer has brought is of use to the next one; what was refused is not.
+            if not isinstance(error, SourceError):
+                shutil.rmtree(versions.incoming, ignore_errors=True)
+            raise
+        shutil.rmtree(versions.incoming, ignore_errors=True)
+        return record
+
+
+def _recipe(options: str) -> str:
+    """Return a digest of how models are prepared: the options, and the code, which changes from release to release."""
+    digest = hashlib.sha256(options.encode())
+    folders = [resources.files("weights_sync").joinpath("prepare")]
+    while folders:
+        for entry in sorted(folders.pop().iterdir(), key=lambda entry: entry.name):
+            if entry.is_dir():
+                folders.append(entry)
+            elif entry.name.endswith(".py"):
+                digest.update(entry.read_bytes())
+    return digest.hexdigest()

@@ -2,61 +2,91 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from weights_sync import download
-from weights_sync.catalogue import find
-from weights_sync.errors import DigestError, SourceError, TooLargeError
-from weights_sync.prepare.checks import MAX_BYTES
+from weights_sync.archives import is_archive, unpack
+from weights_sync.catalogue import Site, find
+from weights_sync.errors import DeadlineError, DigestError, SourceError, TooLargeError
+from weights_sync.hub import hub_address, hub_token
+from weights_sync.limits import Limits
+from weights_sync.manifest import in_manifest
+from weights_sync.objects import download_object
+from weights_sync.place import place
+from weights_sync.transfer import Fetched
+from weights_sync.versions import digest_of
+from weights_sync.web import download, read_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-_PIECE = 1 << 20
+_MAX_MANIFEST_BYTES = 1 << 16
+_CLAIMS = Path("/mnt/pvc")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a transfer may do."""
+def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Site | None = None) -> Fetched:
+    """Bring a model to this disk and check it; the file lies in `incoming` unless it was here already.
 
-    max_bytes: int = MAX_BYTES
-    allow_http: bool = False
-    """Whether plain HTTP may leave this machine."""
-
-
-def fetch(uri: str, scratch: Path, limits: Limits = Limits()) -> Path:
-    """Bring a model to this disk and check it; return the file, which lies in `scratch` unless it was here already.
-
-    A URI may end in `#sha256=` and the digest that the bytes must have.
+    A URI may end in `#sha256=` and the digest that the bytes must have; without one, a manifest beside the file
+    (`model.onnx.sha256`) is asked. `known` is the ETag of content that is not wanted again.
     """
-    place, _, wanted = uri.partition("#sha256=")
-    wanted = wanted.lower()
-    if wanted and not _SHA256.fullmatch(wanted):
-        raise DigestError("the sha256 in the URI must be 64 hexadecimal digits")
+    place, wanted = split_digest(uri)
     scheme = _SCHEME.match(place)
     reader = _READERS.get(scheme.group()[:-1].lower()) if scheme else _local
     if reader is None:
         raise SourceError(
             f"can not read {scheme.group() if scheme else ''} URIs; there are {', '.join(sorted(_READERS))}"
         )
-    file = reader(place, scratch, limits)
-    if wanted:
-        check_digest(file, wanted)
-    return file
+    fetched = reader(place, _Task(incoming, limits, wanted, known, site or Site()))
+    if is_archive(place) and not fetched.unchanged:
+        folder = incoming / "unpacked"
+        shutil.rmtree(folder, ignore_errors=True)
+        return replace(fetched, file=unpack(fetched.file, folder, limits), unpacked=True)
+    return fetched
 
 
-def check_digest(file: Path, wanted: str) -> None:
-    """Refuse a file with another sha256 (hexadecimal)."""
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != wanted:
+def split_digest(uri: str) -> tuple[str, str]:
+    """Return a URI without its fragment, and the sha256 (hex) in that, empty where there is none."""
+    place, _, wanted = uri.partition("#sha256=")
+    wanted = wanted.lower()
+    if "#sha256=" in uri and not _SHA256.fullmatch(wanted):
+        raise DigestError("the sha256 in the URI must be 64 hexadecimal digits")
+    return place, wanted
+
+
+def promised(uri: str, site: Site | None = None) -> str:
+    """Return the sha256 (hex) that the bytes of a URI must have, empty where only the source knows."""
+    place, wanted = split_digest(uri)
+    if not wanted and place.lower().startswith("yolo://"):
+        return find(place.partition("://")[2], site).sha256
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What a reader is asked for."""
+
+    incoming: Path
+    limits: Limits
+    wanted: str
+    known: str
+    site: Site
+
+    def part(self, uri: str) -> Path:
+        """Return where the bytes of a URI gather; the same place next time, whatever its query says then."""
+        name = hashlib.sha256(f"{uri.partition('?')[0]} {self.wanted}".encode()).hexdigest()
+        return self.incoming / f"{name[:32]}.part"
+
+
+def _check(found: str, wanted: str) -> None:
+    if wanted and found != wanted:
         raise DigestError(f"the bytes are not the ones asked for: their sha256 is {found}, not {wanted}")
 
 
-def _local(uri: str, _scratch: Path, limits: Limits) -> Path:
+def _local(uri: str, task: _Task) -> Fetched:
     """Find a file by its path or file:// URI."""
     parts = urlsplit(uri) if uri.lower().startswith("file:") else None
     if parts and parts.netloc not in {"", "localhost"}:
@@ -65,21 +95,47 @@ def _local(uri: str, _scratch: Path, limits: Limits) -> Path:
     try:
         if not file.is_file():
             raise SourceError(f"no file {file}")
-        size = file.stat().st_size
+        task.limits.check_size(file.stat().st_size, str(file))
+        beside = file.with_name(f"{file.name}.sha256")
+        manifest = beside.read_text(errors="replace") if not task.wanted and beside.is_file() else ""
+        found = digest_of(file)
     except OSError as error:
         raise SourceError(f"can not read {file}: {error.strerror}") from error
-    if size > limits.max_bytes:
-        raise TooLargeError(f"{file} has {size} bytes; the limit is {limits.max_bytes}")
-    return file
+    wanted = task.wanted or in_manifest(manifest, file.name)
+    if manifest and not wanted:
+        raise DigestError(f"{beside} has no sha256 of {file.name}")
+    _check(found, wanted)
+    return Fetched(file, found)
 
 
-def _web(uri: str, scratch: Path, limits: Limits) -> Path:
-    file = scratch / "download.onnx"
-    download.download(uri, file, max_bytes=limits.max_bytes, allow_http=limits.allow_http)
-    return file
+def _web(uri: str, task: _Task) -> Fetched:
+    fetched = download(uri, task.part(uri), task.limits, wanted=task.wanted, known=task.known)
+    if not task.wanted and not fetched.unchanged:
+        parts = urlsplit(uri)
+        text = read_text(parts._replace(path=f"{parts.path}.sha256").geturl(), task.limits, _MAX_MANIFEST_BYTES)
+        # A server may answer anything with some page: what has no digest in it is no manifest.
+        _check(fetched.sha256, in_manifest(text, PurePosixPath(unquote(parts.path)).name) or fetched.sha256)
+    return fetched
 
 
-def _packaged(uri: str, scratch: Path, _limits: Limits) -> Path:
+def _object(uri: str, task: _Task) -> Fetched:
+    return download_object(uri, task.part(uri), task.limits, wanted=task.wanted, known=task.known)
+
+
+def _hub(uri: str, task: _Task) -> Fetched:
+    address = hub_address(uri, checked=bool(task.wanted))
+    return download(address, task.part(uri), task.limits, wanted=task.wanted, known=task.known, token=hub_token())
+
+
+def _mounted(uri: str, task: _Task) -> Fetched:
+    """Find a file on a claim that KServe has mounted: pvc://NAME/PATH lies at /mnt/pvc/PATH."""
+    path = PurePosixPath(unquote(uri.partition("://")[2].partition("/")[2]))
+    if not path.parts or ".." in path.parts:
+        raise SourceError("a pvc:// URI names a file on a claim, as pvc://models/yolo/x.onnx")
+    return _local(str(_CLAIMS / path), task)
+
+
+def _packaged(uri: str, task: _Task) -> Fetched:
     """Copy a file of this package out of it, for a package may lie in a zip archive."""
     name = uri.partition(":")[2]
     if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
@@ -88,28 +144,38 @@ def _packaged(uri: str, scratch: Path, _limits: Limits) -> Path:
         data = resources.files("weights_sync").joinpath(name).read_bytes()
     except OSError as error:
         raise SourceError(f"this installation of weights-sync comes without {name}") from error
-    file = scratch / Path(name).name
-    file.write_bytes(data)
-    return file
+    found = hashlib.sha256(data).hexdigest()
+    _check(found, task.wanted)
+    file = task.incoming / Path(name).name
+    place(data, file)
+    return Fetched(file, found)
 
 
-def _named(uri: str, scratch: Path, limits: Limits) -> Path:
+def _named(uri: str, task: _Task) -> Fetched:
     """Fetch a model of the catalogue from the first of its sources that answers."""
-    entry = find(uri.partition("://")[2])
-    most = Limits(entry.bytes or limits.max_bytes, limits.allow_http)
+    entry = find(uri.partition("://")[2], task.site)
+    most = replace(task.limits, max_bytes=min(entry.bytes or task.limits.max_bytes, task.limits.max_bytes))
+    wanted = task.wanted or entry.sha256
     failures = []
-    for source in entry.sources:
+    for source in task.site.sources(entry):
         try:
-            return fetch(f"{source}#sha256={entry.sha256}" if entry.sha256 else source, scratch, most)
+            return fetch(f"{source}#sha256={wanted}" if wanted else source, task.incoming, most)
+        except DeadlineError:
+            raise
         except (SourceError, DigestError, TooLargeError) as error:
             failures.append(str(error))
     raise SourceError(f"no source of {entry.name} gave it: {'; '.join(failures)}")
 
 
-_READERS: dict[str, Callable[[str, Path, Limits], Path]] = {
+_READERS: dict[str, Callable[[str, _Task], Fetched]] = {
+    "az": _object,
     "file": _local,
+    "gs": _object,
+    "hf": _hub,
     "http": _web,
     "https": _web,
     "package": _packaged,
+    "pvc": _mounted,
+    "s3": _object,
     "yolo": _named,
 }

@@ -1,0 +1,55 @@
+"""Connections to a host, by an address that may be connected to."""
+
+import ipaddress
+import socket
+from urllib.parse import SplitResult
+
+from weights_sync.errors import SourceError
+from weights_sync.limits import Limits
+
+Address = tuple[str, int]
+
+
+def connect(host: str, port: int, timeout_s: float, trusted: Address | None, *, checked: bool) -> socket.socket:
+    """Return a connection to a host; where `checked`, to a public address or to the `trusted` one.
+
+    The address that was checked is the one connected to: a name that resolves to something else later gains nothing.
+    """
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        if checked and not is_public(str(address[0])) and (address[0], address[1]) != trusted:
+            raise SourceError(
+                f"a redirect leads to {host}, whose address {address[0]} is private: allow it with --allow-private"
+            )
+        connection = socket.socket(family, kind, protocol)
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise failure or OSError("the name has no address")
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address belongs to the internet, not to this machine, this network or no one."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    inner = ip.ipv4_mapped or ip.sixtofour if isinstance(ip, ipaddress.IPv6Address) else None
+    if inner is not None:
+        ip = inner
+    return ip.is_global and not ip.is_multicast
+
+
+def check_encrypted(parts: SplitResult, shown: str, limits: Limits) -> None:
+    """Refuse plain HTTP that leaves this machine, unless that is allowed."""
+    if parts.scheme != "https" and not limits.allow_http and not _is_loopback(parts.hostname or ""):
+        raise SourceError(f"{shown} is not encrypted: use https, or allow plain HTTP with --allow-http")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

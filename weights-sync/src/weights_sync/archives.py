@@ -1,0 +1,105 @@
+"""Models in archives: unpacked under a limit, refused where an archive reaches out of itself."""
+
+import gzip
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from weights_sync.errors import ArchiveError, TooLargeError
+from weights_sync.limits import Limits
+from weights_sync.place import written
+
+_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+_MAX_FILES = 1000
+_PIECE = 1 << 20
+
+
+def is_archive(uri: str) -> bool:
+    """Tell by its name whether a URI, without its fragment, is one of an archive."""
+    return uri.partition("?")[0].lower().endswith(_SUFFIXES)
+
+
+def unpack(archive: Path, folder: Path, limits: Limits) -> Path:
+    """Unpack an archive into `folder`, a new one; return the model in it: `model.onnx`, or the only .onnx file."""
+    with written(folder):
+        folder.mkdir()
+    left = limits.max_bytes
+    with _damage_named():
+        for count, (name, size, content) in enumerate(_files(archive)):
+            # What the archive says of itself comes first, what comes out of it is counted all the same.
+            if count >= _MAX_FILES or size > left:
+                raise TooLargeError(f"the archive unpacks to more than {limits.max_bytes} bytes or {_MAX_FILES} files")
+            left -= _copy(content, _inside(folder, name), left)
+            limits.left_s("the unpacking")
+    models = sorted(folder.rglob("*.onnx"))
+    named = [model for model in models if model.name == "model.onnx"] or models
+    if len(named) != 1:
+        raise ArchiveError(
+            f"the archive holds {len(named) or 'no'} models: one .onnx file, or one model.onnx, is served"
+        )
+    return named[0]
+
+
+def _files(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Yield the name, the stated size and the content of every file; anything but files and folders is refused."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as whole:
+            for entry in whole.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)
+                if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+                    raise ArchiveError(
+                        f"the archive has a link or device in it ({entry.filename[:80]!r}): not unpacked"
+                    )
+                if not entry.is_dir():
+                    with whole.open(entry) as content:
+                        yield entry.filename, entry.file_size, content
+        return
+    with tarfile.open(archive) as tape:
+        for member in tape:
+            if not (member.isreg() or member.isdir()):
+                raise _no_file(member.name)
+            inside = tape.extractfile(member)
+            if inside is not None:
+                yield member.name, member.size, inside
+
+
+def _no_file(name: str) -> ArchiveError:
+    return ArchiveError(f"the archive has a link or device in it ({name[:80]!r}): not unpacked")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of a member, which has to stay in the folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or "\0" in name:
+        raise ArchiveError(f"the archive reaches out of its folder ({name[:80]!r}): not unpacked")
+    return folder / path
+
+
+def _copy(content: IO[bytes], file: Path, most: int) -> int:
+    """Write a member; return its size in bytes."""
+    size = 0
+    with written(file), _damage_named():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("xb") as stream:
+            while piece := content.read(_PIECE):
+                size += len(piece)
+                if size > most:
+                    raise TooLargeError("the archive unpacks to more than it says, and more than the limit")
+                stream.write(piece)
+    return size
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise ArchiveError(f"the archive is damaged: {' '.join(str(error).split())[:120]}") from error
+    except (RuntimeError, NotImplementedError) as error:
+        raise ArchiveError(f"the archive can not be unpacked: {' '.join(str(error).split())[:120]}") from error
