@@ -1,0 +1,1 @@
+"""MindSpore's checkpoints of MindYOLO networks, turned into ONNX."""
