@@ -7,6 +7,7 @@ from pathlib import Path
 
 from weights_sync.catalogue import catalogue
 from weights_sync.errors import WeightsError
+from weights_sync.mindspore import SUFFIX, prepare_checkpoint
 from weights_sync.prepare import CANDIDATES, Card, prepare_file
 from weights_sync.prepare.checks import MAX_BYTES
 from weights_sync.pull import MODEL_FILE, pull, verify
@@ -44,8 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
     verb.set_defaults(run=_pull)
 
-    verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO ONNX into the graph that is served")
-    verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file")
+    verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO model into the graph that is served")
+    verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file, or a MindSpore checkpoint (.ckpt)")
+    verb.add_argument("--config", type=Path, help="the checkpoint's MindYOLO YAML (the .yaml of its name beside it)")
     verb.add_argument("dest", type=Path, metavar="DEST", help=f"a directory, for DEST/{MODEL_FILE}, or an .onnx file")
     verb.set_defaults(run=_prepare)
 
@@ -72,9 +74,11 @@ def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[
 
 def _prepare(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
     dest = options.dest if options.dest.suffix == ".onnx" else options.dest / MODEL_FILE
-    card = prepare_file(
-        options.model, dest, candidates=options.candidates, family=options.family, max_bytes=options.max_bytes
-    )
+    wanted = {"candidates": options.candidates, "family": options.family, "max_bytes": options.max_bytes}
+    if options.config or options.model.suffix == SUFFIX:
+        card = prepare_checkpoint(options.model, dest, config=options.config, **wanted)
+    else:
+        card = prepare_file(options.model, dest, **wanted)
     return [MODEL_COLUMNS, _row(dest, card)]
 
 
