@@ -77,12 +77,12 @@ def _body(config: Config, edit: Editor, parameters: Parameters) -> list[Signal]:
     """Append every row but the last; return their results."""
     results: list[Signal] = []
     for number, row in enumerate(config.rows[:-1]):
-        with_place = f"row {number} ({row.module[:40]}) of {config.name}"
+        place = f"row {number} ({row.module[:40]}) of {config.name}"
         try:
             inputs = _inputs(row, results or [Signal("images", 3)])
             results.append(_drawn(config, row, Cell(edit, parameters, str(number)), inputs))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise _refusal(with_place, error) from error
+            raise _refusal(place, error) from error
     return results
 
 
@@ -138,6 +138,11 @@ def _join(edit: Editor, row: Row, inputs: list[Signal]) -> Signal | None:
 def _head(config: Config, edit: Editor, parameters: Parameters, results: list[Signal]) -> Found:
     """Append the last row."""
     row, number = config.rows[-1], len(results)
+    if row.module not in {*ANCHOR_HEADS, *FREE_HEADS}:
+        raise UnsupportedModelError(
+            f"{config.name} ends in {row.module[:40]!r}, which is no head known here:"
+            f" there are {', '.join((*ANCHOR_HEADS, *FREE_HEADS))}"
+        )
     cell = Cell(edit, parameters, str(number))
     try:
         inputs = _inputs(row, results)
@@ -145,16 +150,11 @@ def _head(config: Config, edit: Editor, parameters: Parameters, results: list[Si
         if row.module in ANCHOR_HEADS:
             masks, stride = _masks(config, rest, segments=ANCHOR_HEADS[row.module])
             return anchor_head(cell, inputs, int(classes), first, stride, masks=masks)
-        if row.module in FREE_HEADS:
-            thin, segments = FREE_HEADS[row.module]
-            masks, stride = _masks(config, rest, segments=segments)
-            return free_head(cell, inputs, int(classes), int(first), stride, thin=thin, masks=masks)
+        thin, segments = FREE_HEADS[row.module]
+        masks, stride = _masks(config, rest, segments=segments)
+        return free_head(cell, inputs, int(classes), int(first), stride, thin=thin, masks=masks)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise _refusal(f"the head ({row.module[:40]}) of {config.name}", error) from error
-    raise UnsupportedModelError(
-        f"{config.name} ends in {row.module[:40]!r}, which is no head known here:"
-        f" there are {', '.join((*ANCHOR_HEADS, *FREE_HEADS))}"
-    )
 
 
 def _masks(config: Config, args: list[Any], *, segments: bool) -> tuple[Masks, Any]:
