@@ -37,11 +37,21 @@ def correlate(x, weights, stride=1, padding=0, groups=1):
     return np.concatenate(sums, 1)
 
 
-def maxima(x, k):
+def maxima(x, k, *, around=-np.inf):
     """Of every k x k pixels, the size kept."""
     edge = k // 2
-    padded = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)), constant_values=-np.inf)
+    padded = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)), constant_values=around)
     return np.lib.stride_tricks.sliding_window_view(padded, (k, k), (2, 3)).max((4, 5))
+
+
+def halved(x):
+    """Of every 2 x 2 pixels, the greatest."""
+    batch, channels, height, width = x.shape
+    return x.reshape(batch, channels, height // 2, 2, width // 2, 2).max((3, 5))
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.1 * x)
 
 
 def doubled(x):
@@ -54,20 +64,23 @@ class Network:
     def __init__(self, seed=1):
         self.w = Invented(seed)
 
-    def cba(self, name, x, out, k=1, s=1, *, p=None, groups=1, act=True):
-        """Convolve, normalise, activate."""
+    def convolved(self, name, x, out, k=1, s=1, *, p=None, groups=1):
         spread = (x.shape[1] // groups * k * k) ** -0.5
-        weights = self.w(f"{name}.conv.weight", out, x.shape[1] // groups, k, k, low=-2 * spread, high=2 * spread)
-        x = correlate(x, weights, s, k // 2 if p is None else p, groups)
-        gamma, beta = self.w(f"{name}.bn.gamma", out, low=0.6, high=1.4), self.w(f"{name}.bn.beta", out)
-        mean, variance = (
-            self.w(f"{name}.bn.moving_mean", out, low=-0.2, high=0.2),
-            self.w(f"{name}.bn.moving_variance", out, low=0.3, high=1.2),
-        )
-        per_channel = (-1, 1, 1)
+        weights = self.w(f"{name}.weight", out, x.shape[1] // groups, k, k, low=-2 * spread, high=2 * spread)
+        return correlate(x, weights, s, k // 2 if p is None else p, groups)
+
+    def normalised(self, name, x):
+        out, per_channel = x.shape[1], (-1, 1, 1)
+        gamma, beta = self.w(f"{name}.gamma", out, low=0.6, high=1.4), self.w(f"{name}.beta", out)
+        mean = self.w(f"{name}.moving_mean", out, low=-0.2, high=0.2)
+        variance = self.w(f"{name}.moving_variance", out, low=0.3, high=1.2)
         x = (x - mean.reshape(per_channel)) / np.sqrt(variance.reshape(per_channel) + 1e-3)
-        x = x * gamma.reshape(per_channel) + beta.reshape(per_channel)
-        return silu(x) if act else x
+        return x * gamma.reshape(per_channel) + beta.reshape(per_channel)
+
+    def cba(self, name, x, out, k=1, s=1, *, p=None, groups=1, act=silu):
+        """Convolve, normalise, activate."""
+        x = self.normalised(f"{name}.bn", self.convolved(f"{name}.conv", x, out, k, s, p=p, groups=groups))
+        return act(x) if act else x
 
     def last(self, name, x, out):
         """Convolve one pixel, with a bias."""
@@ -118,20 +131,35 @@ class Network:
         for i in range(n):
             seen = seen + self.attention(f"{name}.m.{i}.attn", seen)
             inner = self.cba(f"{name}.m.{i}.ffn.0", seen, 2 * half)
-            seen = seen + self.cba(f"{name}.m.{i}.ffn.1", inner, half, act=False)
+            seen = seen + self.cba(f"{name}.m.{i}.ffn.1", inner, half, act=None)
         return self.cba(f"{name}.cv2", np.concatenate([kept, seen], 1), x.shape[1])
+
+    def sppcspc(self, name, x, out):
+        inner = self.cba(f"{name}.cv4", self.cba(f"{name}.cv3", self.cba(f"{name}.cv1", x, out), out, 3), out)
+        parts = [inner, *(maxima(inner, k, around=0) for k in (5, 9, 13))]
+        inner = self.cba(f"{name}.cv6", self.cba(f"{name}.cv5", np.concatenate(parts, 1), out), out, 3)
+        return self.cba(f"{name}.cv7", np.concatenate([inner, self.cba(f"{name}.cv2", x, out)], 1), out)
+
+    def repconv(self, name, x, out):
+        dense = self.normalised(f"{name}.rbr_dense.1", self.convolved(f"{name}.rbr_dense.0", x, out, 3))
+        point = self.normalised(f"{name}.rbr_1x1.1", self.convolved(f"{name}.rbr_1x1.0", x, out))
+        return silu(dense + point + (self.normalised(f"{name}.rbr_identity", x) if x.shape[1] == out else 0))
+
+    def downc(self, name, x, out):
+        left = self.cba(f"{name}.cv2", self.cba(f"{name}.cv1", x, x.shape[1]), out // 2, 3, 2)
+        return np.concatenate([left, self.cba(f"{name}.cv3", halved(x), out // 2)], 1)
 
     def attention(self, name, x):
         batch, channels, height, width = x.shape
         heads = channels // 64
-        table = self.cba(f"{name}.qkv", x, 2 * channels, act=False)
+        table = self.cba(f"{name}.qkv", x, 2 * channels, act=None)
         table = table.reshape(batch, heads, 128, height * width)
         query, key, value = table[:, :, :32], table[:, :, 32:64], table[:, :, 64:]
         scores = np.einsum("bhdi,bhdj->bhij", query, key) / math.sqrt(32)
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = np.einsum("bhij,bhdj->bhdi", scores / scores.sum(-1, keepdims=True), value).reshape(x.shape)
-        mixed = mixed + self.cba(f"{name}.pe", value.reshape(x.shape), channels, 3, groups=channels, act=False)
-        return self.cba(f"{name}.proj", mixed, channels, act=False)
+        mixed = mixed + self.cba(f"{name}.pe", value.reshape(x.shape), channels, 3, groups=channels, act=None)
+        return self.cba(f"{name}.proj", mixed, channels, act=None)
 
     def prototypes(self, name, x, width, masks, *, learned):
         x = self.cba(f"{name}.cv1", x, width, 3)
@@ -145,11 +173,14 @@ class Network:
             x = doubled(x)
         return self.cba(f"{name}.cv3", self.cba(f"{name}.cv2", x, width, 3), masks)
 
-    def anchor_head(self, name, levels, classes, anchors, masks=0):
+    def anchor_head(self, name, levels, classes, anchors, masks=0, *, implicit=False):
         """Rows, one box at a time."""
+        count = 3 * (5 + classes + masks)
         found = []
-        for i, x in enumerate(levels):
-            raw = self.last(f"{name}.m.{i}", x, 3 * (5 + classes + masks))
+        for i, level in enumerate(levels):
+            x = level + self.w(f"{name}.ia.{i}.implicit", 1, level.shape[1], 1, 1) if implicit else level
+            raw = self.last(f"{name}.m.{i}", x, count)
+            raw = raw * self.w(f"{name}.im.{i}.implicit", 1, count, 1, 1) if implicit else raw
             batch, _, height, width = raw.shape
             raw = raw.reshape(batch, 3, -1, height, width)
             for anchor in range(3):
@@ -233,3 +264,16 @@ def yolov11(net, x, wide, deep, head):
     medium = net.c3k2("19", x, wide(512), n, inner=False)
     x = np.concatenate([net.cba("20", medium, wide(512), 3, 2), top], 1)
     return head("23", [small, medium, net.c3k2("22", x, wide(1024), n, inner=True)])
+
+
+def yolov7_parts(net, x, head):
+    """Return what `head` makes of the blocks that YOLOv3 and YOLOv7 add, in an order of our own."""
+    x = net.cba("2", halved(net.cba("0", x, 16, 3, act=leaky)), 16)
+    for number in range(2):
+        x = net.bottleneck(f"3.{number}", x, 16, (1, 3), shortcut=True, hidden=8)
+    corners = [x[..., down::2, along::2] for along in (0, 1) for down in (0, 1)]
+    x = halved(net.cba("4.conv", np.concatenate(corners, 1), 24, 3))
+    eighth = net.repconv("7", net.repconv("6", x, 24), 16)
+    sixteenth = net.sppcspc("9", net.downc("8", eighth, 32), 16)
+    x = np.concatenate([maxima(halved(sixteenth), k, around=0) for k in (5, 3)], 1)
+    return head("14", [eighth, sixteenth, x])

@@ -71,3 +71,36 @@ def test_a_network_gives_what_the_same_layers_give_in_numpy(family, size, task, 
         np.testing.assert_allclose(mine, right, atol=1e-3, rtol=2e-5)
     card = read_card(prepare_model(built))
     assert (card.task, card.labels[6], len(card.labels), card.size) == (task, "thing 6", CLASSES, (64, 64))
+
+
+def test_the_blocks_of_yolov3_and_yolov7_give_what_they_give_in_numpy(tmp_path):
+    rows = [
+        [-1, 1, "ConvNormAct", [16, 3, 1, None, 1, 1, "nn.LeakyReLU(0.1)"]],
+        [-1, 1, "MP", []],
+        [-1, 1, "ConvNormAct", [16]],
+        [-1, 2, "Bottleneck", [16]],
+        [-1, 1, "Focus", [24, 3]],
+        [-1, 1, "MP", [2]],
+        [-1, 1, "RepConv", [24]],
+        [-1, 1, "RepConv", [16, 3, 1]],
+        [-1, 1, "DownC", [32]],
+        [-1, 1, "SPPCSPC", [16]],
+        [-1, 1, "MP", []],
+        [-1, 1, "SP", [5]],
+        [-2, 1, "SP", [3]],
+        [[-2, -1], 1, "Concat", [1]],
+    ]
+    head = [[[7, 9, 13], 1, "YOLOv7Head", ["nc", "anchors", "stride"]]]
+    anchors = np.array(ANCHORS).reshape(3, 6).tolist()
+    network = {"nc": 2, "stride": [8, 16, 32], "anchors": anchors, "backbone": rows, "head": head}
+    (tmp_path / "network.yaml").write_text(yaml.safe_dump({"network": network}))
+    pixels = np.random.default_rng(4).random((2, 3, 64, 96), dtype=np.float32)
+    net = plain_networks.Network()
+    wanted = plain_networks.yolov7_parts(
+        net, pixels.astype(np.float64), lambda name, x: net.anchor_head(name, x, 2, np.array(ANCHORS), implicit=True)
+    )
+    (tmp_path / "network.ckpt").write_bytes(checkpoint(net.w.tensors))
+    built, _ = read_network(tmp_path / "network.ckpt")
+    session = onnxruntime.InferenceSession(built.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"images": pixels})[0], wanted, atol=1e-3, rtol=2e-5)
+    assert read_card(prepare_model(built)).family == "yolov5"

@@ -6,7 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from weights_sync.mindspore.cells import Cell, Kernel, Signal, add, concat, conv, pool, split
+from weights_sync.mindspore.cells import (
+    Cell,
+    Kernel,
+    Signal,
+    activate,
+    add,
+    batch_norm,
+    concat,
+    conv,
+    convolve,
+    folded,
+    pool,
+    pool_with_zeros,
+    split,
+)
+from weights_sync.mindspore.parameters import Floats
+from weights_sync.prepare.graph import Editor
 
 
 def conv_norm_act(cell: Cell, x: Signal, out: int, *args: Any, **options: Any) -> Signal:
@@ -26,12 +42,11 @@ def depthwise(cell: Cell, x: Signal, out: int, k: int = 1, s: int = 1, act: bool
 
 def focus(cell: Cell, x: Signal, out: int, k: int = 1, s: int = 1, act: bool | str = True) -> Signal:
     """Four neighbouring pixels as four channels, then a convolution."""
-    return conv(cell.at("conv"), reorg(cell, x), out, Kernel(k=k, s=s, act=act))
+    return conv(cell.at("conv"), reorg(cell.edit, x), out, Kernel(k=k, s=s, act=act))
 
 
-def reorg(cell: Cell, x: Signal) -> Signal:
+def reorg(edit: Editor, x: Signal) -> Signal:
     """Four neighbouring pixels as four channels: top left, bottom left, top right, bottom right."""
-    edit = cell.edit
     ends, axes, steps = (edit.constant(pair, np.int64) for pair in ([1 << 40] * 2, [2, 3], [2, 2]))
     corners = (edit.constant(start, np.int64) for start in ([0, 0], [1, 0], [0, 1], [1, 1]))
     names = [edit.op("Slice", x.name, start, ends, axes, steps) for start in corners]
@@ -116,7 +131,7 @@ def sppf(cell: Cell, x: Signal, out: int, k: int = 5, act: bool | str = True) ->
     """Maxima over three growing neighbourhoods, beside the input."""
     found = [numbered(cell, 1, x, x.channels // 2, act=act)]
     for _ in range(3):
-        found.append(pool(cell.edit, found[-1], k))
+        found.append(pool(cell.edit, found[-1], k, p=k // 2))
     return numbered(cell, 2, concat(cell.edit, found), out, act=act)
 
 
@@ -177,6 +192,34 @@ def sppcspc(
     hidden = int(2 * out * e)
     inner = numbered(cell, 3, numbered(cell, 1, x, hidden), hidden, k=3)
     inner = numbered(cell, 4, inner, hidden)
-    pooled = concat(cell.edit, list(chain([inner], (pool(cell.edit, inner, size) for size in k))))
+    pooled = concat(cell.edit, list(chain([inner], (pool_with_zeros(cell.edit, inner, size) for size in k))))
     inner = numbered(cell, 6, numbered(cell, 5, pooled, hidden), hidden, k=3)
     return numbered(cell, 7, concat(cell.edit, [inner, numbered(cell, 2, x, hidden)]), out)
+
+
+def downc(cell: Cell, x: Signal, out: int, n: int = 1, k: int = 2) -> Signal:  # noqa: ARG001 - MindYOLO's, ignored
+    """Halve the size twice, by a convolution and by maxima, and join both."""
+    left = numbered(cell, 2, numbered(cell, 1, x, x.channels), out // 2, k=3, s=k)
+    return concat(cell.edit, [left, numbered(cell, 3, pool(cell.edit, x, k, k), out // 2)])
+
+
+def repconv(cell: Cell, x: Signal, out: int, k: int = 3, s: int = 1, act: bool | str = True) -> Signal:
+    """Three branches that were trained apart, as the one convolution they come down to."""
+    branches = [_branch(cell, "rbr_dense", x, out, k), _branch(cell, "rbr_1x1", x, out, 1)]
+    if x.channels == out and s == 1:
+        same = np.eye(out, dtype=np.float32)[:, :, None, None]
+        branches.append(folded(same, batch_norm(cell.at("rbr_identity"), out)))
+    weights, bias = np.zeros((1, 1, k, k), np.float32), np.zeros(1, np.float32)
+    for branch in branches:
+        if branch is None:
+            return Signal(x.name, out)
+        edge = (k - branch[0].shape[-1]) // 2
+        weights = weights + np.pad(branch[0], ((0, 0), (0, 0), (edge, edge), (edge, edge)))
+        bias = bias + branch[1]
+    drawn = convolve(cell.edit, x, weights, bias, Kernel(k=k, s=s))
+    return Signal(activate(cell.edit, drawn.name, act), out)
+
+
+def _branch(cell: Cell, name: str, x: Signal, out: int, k: int) -> tuple[Floats, Floats] | None:
+    branch = cell.at(name)
+    return folded(branch.at(0).take("weight", out, x.channels, k, k), batch_norm(branch.at(1), out))

@@ -7,7 +7,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from weights_sync.errors import UnsupportedModelError
 from weights_sync.mindspore import blocks
-from weights_sync.mindspore.cells import Cell, Signal, add, concat, enlarge, pool
+from weights_sync.mindspore.cells import Cell, Signal, add, concat, enlarge, pool, pool_with_zeros
 from weights_sync.mindspore.config import Config, Row
 from weights_sync.mindspore.heads import Found, Masks, anchor_head, free_head
 from weights_sync.mindspore.parameters import Parameters
@@ -24,6 +24,7 @@ BLOCKS: Mapping[str, Callable[..., Signal]] = {
     "Residualblock": blocks.residual,
     "SPPF": blocks.sppf,
     "PSA": blocks.psa,
+    "RepConv": blocks.repconv,
 }
 """Blocks whose first argument is the number of channels, to be scaled."""
 REPEATING: Mapping[str, Callable[..., Signal]] = {
@@ -32,9 +33,10 @@ REPEATING: Mapping[str, Callable[..., Signal]] = {
     "C3k2": blocks.c3k2,
     "C2PSA": blocks.c2psa,
     "SPPCSPC": blocks.sppcspc,
+    "DownC": blocks.downc,
 }
 """Those that repeat their inner parts, where others are repeated whole."""
-ANCHOR_HEADS = {"YOLOv3Head": False, "YOLOv5Head": False, "YOLOv5SegHead": True}
+ANCHOR_HEADS = {"YOLOv3Head": False, "YOLOv5Head": False, "YOLOv5SegHead": True, "YOLOv7Head": False}
 """Whether they segment."""
 FREE_HEADS = {
     "YOLOv8Head": (False, False),
@@ -127,11 +129,13 @@ def _join(edit: Editor, row: Row, inputs: list[Signal]) -> Signal | None:
             if mode != "nearest":
                 raise ValueError("it enlarges by another mode than 'nearest'")
             return enlarge(edit, inputs[0], int(factor))
+        case "ReOrg":
+            return blocks.reorg(edit, inputs[0])
         case "MP":
-            k, s, *_ = (*row.args, 2, 2)[:2] if len(row.args) != 1 else (row.args[0], row.args[0])
-            return pool(edit, inputs[0], int(k), int(s), 0)
+            k = int(row.args[0] if row.args else 2)
+            return pool(edit, inputs[0], k, k)
         case "SP":
-            return pool(edit, inputs[0], int(row.args[0] if row.args else 3))
+            return pool_with_zeros(edit, inputs[0], *(int(arg) for arg in row.args or [3]))
     return None
 
 

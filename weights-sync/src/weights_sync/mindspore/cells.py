@@ -63,11 +63,10 @@ def conv(cell: Cell, x: Signal, out: int, kernel: Kernel | None = None) -> Signa
     """Convolution, batch norm (folded into it) and activation: `conv.weight`, `bn.*`."""
     kernel = kernel or Kernel()
     weights = cell.at("conv").take("weight", out, x.channels // kernel.g, kernel.k, kernel.k)
-    norm = batch_norm(cell.at("bn"), out, kernel.eps)
-    if weights is None or norm is None:
+    both = folded(weights, batch_norm(cell.at("bn"), out, kernel.eps))
+    if both is None:
         return Signal(x.name, out)
-    scale, shift = norm
-    drawn = convolve(cell.edit, x, weights * scale[:, None, None, None], shift, kernel)
+    drawn = convolve(cell.edit, x, *both, kernel)
     return Signal(activate(cell.edit, drawn.name, kernel.act), out)
 
 
@@ -77,6 +76,14 @@ def plain_conv(cell: Cell, x: Signal, out: int) -> Signal:
     if weights is None or bias is None:
         return Signal(x.name, out)
     return convolve(cell.edit, x, weights, bias, Kernel())
+
+
+def folded(weights: Floats | None, norm: tuple[Floats, Floats] | None) -> tuple[Floats, Floats] | None:
+    """Return weights and bias of a convolution with its batch norm in it."""
+    if weights is None or norm is None:
+        return None
+    scale, shift = norm
+    return weights * scale[:, None, None, None], shift
 
 
 def batch_norm(cell: Cell, channels: int, eps: float = EPSILON) -> tuple[Floats, Floats] | None:
@@ -131,10 +138,15 @@ def split(edit: Editor, x: Signal, channels: int) -> list[Signal]:
     return [Signal(name, channels) for name in edit.ops("Split", [x.name, sizes], count, axis=1)]
 
 
-def pool(edit: Editor, x: Signal, k: int, s: int = 1, p: int | None = None) -> Signal:
-    """Take the maximum of every `k` x `k` pixels; at stride one the size stays."""
-    pads = [k // 2 if p is None else p] * 4
-    return Signal(edit.op("MaxPool", x.name, kernel_shape=[k, k], pads=pads, strides=[s, s]), x.channels)
+def pool(edit: Editor, x: Signal, k: int, s: int = 1, p: int = 0) -> Signal:
+    """Take the maximum of every `k` x `k` pixels, of `p` more on each side that never win."""
+    return Signal(edit.op("MaxPool", x.name, kernel_shape=[k, k], pads=[p] * 4, strides=[s, s]), x.channels)
+
+
+def pool_with_zeros(edit: Editor, x: Signal, k: int, s: int = 1) -> Signal:
+    """Take the maximum of every `k` x `k` pixels, around which MindYOLO's own pooling puts zeros, which may win."""
+    padded = edit.op("Pad", x.name, edit.constant([0, 0, k // 2, k // 2] * 2, np.int64))
+    return pool(edit, Signal(padded, x.channels), k, s)
 
 
 def enlarge(edit: Editor, x: Signal, factor: int) -> Signal:

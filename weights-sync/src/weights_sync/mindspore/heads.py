@@ -7,7 +7,7 @@ import numpy as np
 from onnx import numpy_helper
 
 from weights_sync.mindspore.blocks import depthwise
-from weights_sync.mindspore.cells import Cell, Kernel, Signal, conv, enlarge, plain_conv
+from weights_sync.mindspore.cells import Cell, Kernel, Signal, conv, convolve, enlarge, plain_conv
 from weights_sync.mindspore.parameters import Floats
 from weights_sync.prepare.graph import Editor
 
@@ -44,7 +44,7 @@ def anchor_head(
     per_cell, width = sizes.shape[1], 5 + classes + masks.count
     levels = []
     for level, x in enumerate(inputs):
-        raw = plain_conv(cell.at("m").at(level), x, per_cell * width).name
+        raw = _raw(cell, level, x, per_cell * width)
         split = edit.op("Reshape", raw, edit.constant([0, per_cell, width, -1], np.int64))
         rows = edit.op("Transpose", split, perm=[0, 1, 3, 2])
         centres, sides, scores, *coefficients = _columns(
@@ -62,6 +62,21 @@ def anchor_head(
     return Found(
         edit.op("Concat", *levels, axis=1), ("anchors", width), _prototypes(cell.at("proto"), inputs[0], masks)
     )
+
+
+def _raw(cell: Cell, level: int, x: Signal, out: int) -> str:
+    """Append a level's last convolution; YOLOv7's learns what to add before it and to multiply with behind it."""
+    place = cell.at("m").at(level)
+    if not cell.parameters.has(f"{cell.path}.ia"):
+        return plain_conv(place, x, out).name
+    before = cell.at("ia").at(level).take("implicit", 1, x.channels, 1, 1)
+    behind = cell.at("im").at(level).take("implicit", 1, out, 1, 1)
+    weights, bias = place.take("weight", out, x.channels, 1, 1), place.take("bias", out)
+    if weights is None or bias is None or before is None or behind is None:
+        return x.name
+    bias = bias + weights[:, :, 0, 0] @ before.reshape(-1)
+    factors = behind.reshape(-1)
+    return convolve(cell.edit, x, weights * factors[:, None, None, None], bias * factors, Kernel()).name
 
 
 def free_head(
