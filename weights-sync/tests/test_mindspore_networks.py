@@ -117,9 +117,14 @@ def test_a_prepared_checkpoint_finds_the_reference(name, family, task, assets, t
     for picture in PICTURES:
         boxed, *back = letterbox(assets / picture, card.size, card.placement)
         boxes, scores, classes = detections(runs.run(None, {"images": boxed}), *back, confidence=0.2)
-        wanted = [found for found in reference["images"][picture]["detections"] if found["score"] >= 0.3]
+        wanted = [found for found in reference["images"][picture]["detections"] if found["score"] >= 0.2]
+        used = set()
         for one in wanted:
             overlaps = np.where(classes == one["class_id"], iou(np.array(one["box"]), boxes), 0)
-            close = overlaps >= 0.98
-            assert np.abs(scores[close] - one["score"]).min(initial=1) <= 0.01, (picture, one)
-        assert abs(int((scores >= 0.3).sum()) - len(wanted)) <= 1
+            overlaps[list(used)] = 0
+            at = int(overlaps.argmax())
+            used.add(at)
+            if one["score"] >= 0.3:
+                assert overlaps[at] >= 0.98, (picture, one)
+                assert abs(scores[at] - one["score"]) <= 0.01, (picture, one)
+        assert not [at for at in range(len(scores)) if scores[at] >= 0.3 and at not in used]
