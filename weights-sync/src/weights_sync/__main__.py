@@ -53,8 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--deadline", type=float, default=1800, metavar="SECONDS", help="for all of it (%(default)s)")
     verb.set_defaults(run=_pull)
 
-    verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO ONNX into the graph that is served")
-    verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file")
+    verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO model into the graph that is served")
+    verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file, or a MindSpore checkpoint (.ckpt)")
+    verb.add_argument("--config", type=Path, help="the checkpoint's MindYOLO YAML (the .yaml of its name beside it)")
     verb.add_argument("dest", type=Path, metavar="DEST", help=f"a directory, for DEST/{MODEL_FILE}, or an .onnx file")
     verb.set_defaults(run=_prepare)
 
@@ -92,11 +93,19 @@ def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[
 
 def _prepare(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
     # Here, for ONNX costs the other verbs more time and memory than they need themselves.
+    from weights_sync.mindspore import SUFFIX, prepare_checkpoint  # noqa: PLC0415
     from weights_sync.prepare import CANDIDATES, prepare_file  # noqa: PLC0415
 
     dest = options.dest if options.dest.suffix == ".onnx" else options.dest / MODEL_FILE
-    candidates = CANDIDATES if options.candidates is None else options.candidates
-    card = prepare_file(options.model, dest, candidates=candidates, family=options.family, max_bytes=options.max_bytes)
+    wanted = {
+        "candidates": CANDIDATES if options.candidates is None else options.candidates,
+        "family": options.family,
+        "max_bytes": options.max_bytes,
+    }
+    if options.config or options.model.suffix == SUFFIX:
+        card = prepare_checkpoint(options.model, dest, config=options.config, **wanted)
+    else:
+        card = prepare_file(options.model, dest, **wanted)
     return [MODEL_COLUMNS, _row(dest, card)]
 
 

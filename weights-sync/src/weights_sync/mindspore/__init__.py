@@ -1,0 +1,59 @@
+"""MindSpore's checkpoints of MindYOLO networks: read, built as ONNX from their YAML, prepared like any other export."""
+
+import hashlib
+from pathlib import Path
+
+from onnx import ModelProto
+
+from weights_sync.errors import SourceError, UnsupportedModelError
+from weights_sync.mindspore.build import build
+from weights_sync.mindspore.checkpoint import read_checkpoint
+from weights_sync.mindspore.config import read_config
+from weights_sync.mindspore.parameters import find_parameters
+from weights_sync.place import place
+from weights_sync.prepare import CANDIDATES, Card, prepare_model, read_card
+from weights_sync.prepare.checks import MAX_BYTES, check_size, damage_named
+
+__all__ = ["SUFFIX", "prepare_checkpoint", "read_network"]
+
+SUFFIX = ".ckpt"
+
+
+def read_network(checkpoint: Path, config: Path | None = None, max_bytes: int = MAX_BYTES) -> tuple[ModelProto, str]:
+    """Return the network of a checkpoint and its YAML, and the sha256 (hex) of both files' bytes.
+
+    Without a `config` it is the YAML of the same name beside the checkpoint.
+    """
+    try:
+        check_size(checkpoint.stat().st_size, max_bytes)
+        data = checkpoint.read_bytes()
+    except OSError as error:
+        raise SourceError(f"can not read {checkpoint.name}: {error.strerror}") from error
+    tensors = read_checkpoint(data)
+    parameters = find_parameters(tensors)
+    beside = checkpoint.with_suffix(".yaml")
+    if config is None and not beside.is_file():
+        raise UnsupportedModelError(
+            f"a checkpoint holds no network: say with --config which YAML {checkpoint.name} has"
+        )
+    described, text = read_config(config or beside)
+    digest = hashlib.sha256(data)
+    digest.update(text)
+    with damage_named():
+        return build(described, parameters), digest.hexdigest()
+
+
+def prepare_checkpoint(
+    checkpoint: Path,
+    dest: Path,
+    *,
+    config: Path | None = None,
+    candidates: int = CANDIDATES,
+    family: str | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Card:
+    """Prepare a checkpoint and its YAML as the file `dest`, complete or not at all; return the model's card."""
+    network, digest = read_network(checkpoint, config, max_bytes)
+    prepared = prepare_model(network, candidates=candidates, family=family, max_bytes=max_bytes, digest=digest)
+    place(prepared.SerializeToString(), dest)
+    return read_card(prepared)
