@@ -96,6 +96,11 @@ def test_an_unknown_type_is_named():
         read_checkpoint(value("w", (1,), "Complex64", b"\0" * 8))
 
 
+def test_safetensors_are_named():
+    with pytest.raises(UnsupportedModelError, match="save it with format='ckpt'"):
+        read_checkpoint((40).to_bytes(8, "little") + b'{"__metadata__": {}}'.ljust(40))
+
+
 def test_damaged_bytes_raise_nothing_but_our_errors():
     data, chance, refused = checkpoint(SAMPLE), random.Random(3), []
     for _ in range(500):

@@ -60,6 +60,8 @@ def read_checkpoint(data: bytes) -> dict[str, Array]:
     for magic, reason in _NO_CHECKPOINT:
         if data.startswith(magic):
             raise DamagedModelError(reason)
+    if data[8:10] == b'{"':
+        raise UnsupportedModelError("the checkpoint is in the safetensors format: save it with format='ckpt'")
     dims: dict[str, tuple[int, ...]] = {}
     types: dict[str, str] = {}
     slices: dict[str, list[memoryview]] = {}
