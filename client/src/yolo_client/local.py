@@ -152,7 +152,8 @@ class LocalServers:
             self.options.log_directory.mkdir(parents=True, exist_ok=True)
             log = (self.options.log_directory / f"{name}.log").open("wb")
         # In a session of its own, or Ctrl-C would stop both at once.
-        process = subprocess.Popen([sys.executable, "-m", *arguments], stderr=log, start_new_session=True)  # noqa: S603
+        command = [sys.executable, "-m", *arguments]
+        process = subprocess.Popen(command, stderr=log, start_new_session=True)  # noqa: S603 (our own programs)
         if log is not None:
             log.close()
         self.processes.append((name, process))
