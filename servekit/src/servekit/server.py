@@ -88,7 +88,9 @@ class Server(ModelServer):
         )
         web.config.timeout_graceful_shutdown = None  # the drain below has the one clock
         try:
-            rpc, health = build_server(self.dataplane, _address(options), options.max_body_bytes)
+            rpc, health = build_server(
+                self.dataplane, _address(options), options.max_body_bytes, options.max_connection_age_s
+            )
         except RuntimeError as error:
             listener.close()
             raise StartupFailed(_unusable_port(options.grpc_port, errno.EADDRINUSE)) from error
