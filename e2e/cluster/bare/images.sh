@@ -65,16 +65,12 @@ context_files() {
 # Runs the build with this machine's network, certificates and package indexes, mounted and not copied in.
 make_dockerfile() { # make_dockerfile NAME DIR FILE [ARG…] OUT
 	local name=$1 context=$2 file=$3 out=${*: -1} path
-	local -a mounts arguments=("${@:4:$#-4}")
-	printf 'native-tls = true\n' >"$out/uv.toml"
-	[ ! -f /etc/uv/uv.toml ] || cp /etc/uv/uv.toml "$out/uv.toml"
-	mounts=(-v "$out/uv.toml:/etc/uv/uv.toml:ro")
-	for path in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf; do
+	local -a mounts=() arguments=("${@:4:$#-4}")
+	for path in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf /etc/uv/uv.toml; do
 		[ ! -f "$path" ] || mounts+=(-v "$path:$path:ro")
 	done
 	bh bud --isolation chroot --network host --pull-never --layers "${mounts[@]}" "${arguments[@]}" -t "$name" -f "$file" "$context" >&2
 	bh push -q "$name" "docker-archive:$out/image.tar:$name"
-	rm "$out/uv.toml"
 }
 
 # Brings a cached image into the running node, unless it is there: import NAME FOLDER

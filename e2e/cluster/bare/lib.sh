@@ -43,12 +43,3 @@ state_lock() {
 	exec 9>"$STATE/lock"
 	flock 9
 }
-
-require_machine() {
-	[ "$(id -u)" = 0 ] || die "the bare cluster needs root"
-	[ -d /sys/fs/cgroup/memory ] || die "the bare cluster needs cgroup v1, which this machine does not mount: use kind"
-	local program
-	for program in containerd runc buildah debootstrap iptables nft conntrack nsenter unshare jq openssl curl; do
-		command -v "$program" >/dev/null || die "$program is missing: run $BARE/prerequisites (Debian packages)"
-	done
-}
