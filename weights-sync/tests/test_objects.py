@@ -12,7 +12,6 @@ import pytest
 from weights_sync import objects, retry
 from weights_sync.errors import DigestError, SourceError, TooLargeError
 from weights_sync.limits import Limits
-from weights_sync.objects import s3_config
 from weights_sync.pull import pull_as_it_is
 
 pytest.importorskip("moto", reason="the S3 server of these tests is moto")
@@ -113,14 +112,3 @@ def test_a_store_that_is_not_there_is_named_after_some_tries(bucket, tmp_path, m
     monkeypatch.setenv("S3_ENDPOINT", "127.0.0.1:1")
     with pytest.raises(SourceError, match=r"can not download s3://models/yolo/net.onnx"):
         pull_as_it_is("s3://models/yolo/net.onnx", tmp_path, limits=Limits(attempts=2))
-
-
-def test_the_variables_of_kserve_are_understood():
-    assert s3_config({"S3_ENDPOINT": "minio:9000", "S3_USE_HTTPS": "0"}) == {"endpoint": "http://minio:9000"}
-    assert s3_config({"S3_ENDPOINT": "minio:9000"}) == {"endpoint": "https://minio:9000"}
-    assert s3_config({"AWS_ENDPOINT_URL": "https://s3.example", "S3_ENDPOINT": "x"}) == {
-        "endpoint": "https://s3.example"
-    }
-    assert s3_config({"awsAnonymousCredential": "True"}) == {"skip_signature": True}
-    assert s3_config({"S3_USER_VIRTUAL_BUCKET": "1"}) == {"virtual_hosted_style_request": True}
-    assert s3_config({}) == {}
