@@ -11,12 +11,11 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from cryptography import x509
+from certificates import Authority
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -286,16 +285,8 @@ class Realm:
     """A token server, as the Docker registry's specification has it."""
 
     def __init__(self):
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "realm")])
-        now = datetime.now(UTC)
-        self.certificate = (
-            x509.CertificateBuilder(name, name, self.key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self.key, hashes.SHA256())
-        )
+        authority = Authority()
+        self.key, self.certificate = authority.key, authority.certificate
         self.asked = []
         self.free = False
         realm = self

@@ -95,4 +95,5 @@ def _breaking(name: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+    # What follows is how the store's own structures look.
+    return " ".join(str(error).partition("Debug source")[0].split())[:240]

@@ -16,8 +16,10 @@ def gcs_config(environment: Mapping[str, str]) -> "GCSConfig":
     """Return what is to be said beyond the variables that the store reads itself, in its names."""
     config: GCSConfig = {}
     emulator = environment.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
-    if emulator:
-        config["base_url"] = emulator if "://" in emulator else f"http://{emulator}"
+    if emulator and "://" not in emulator:
+        emulator = f"http://{emulator}"
+    if base := emulator or environment.get("GOOGLE_BASE_URL"):
+        config["base_url"] = base
     stated = any(name.startswith(_LOGINS) for name, value in environment.items() if value)
     known = Path(environment.get("HOME") or "~").expanduser() / _ADC
     if emulator or not (stated or known.is_file() or _has_metadata_server()):
