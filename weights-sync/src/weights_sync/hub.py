@@ -9,6 +9,7 @@ import re
 from urllib.parse import quote
 
 from weights_sync.errors import SourceError
+from weights_sync.exchange import Login
 
 _URI = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/([^?#]+)", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -29,6 +30,7 @@ def hub_address(uri: str, *, checked: bool) -> str:
     return f"{endpoint}/{repository}/resolve/{revision or 'main'}/{quote(path)}"
 
 
-def hub_token() -> str:
-    """Return the bearer token of the environment, empty where there is none."""
-    return os.environ.get("HF_TOKEN", "")
+def hub_login() -> Login:
+    """Return the login of the environment: its bearer token, if it has one."""
+    token = os.environ.get("HF_TOKEN", "")
+    return lambda _: {"Authorization": f"Bearer {token}"} if token else {}
