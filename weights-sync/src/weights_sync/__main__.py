@@ -1,6 +1,7 @@
 """The `weights-sync` command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
 MAX_LOSS = 0.1
+_SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
 
 
@@ -65,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--attempts", type=int, default=5, help="tries in a row that bring nothing (%(default)s)")
     verb.add_argument("--deadline", type=float, default=1800, metavar="SECONDS", help="for all of it (%(default)s)")
     verb.set_defaults(run=_pull)
+    _heed_environment(verb)
 
     verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO model into the graph that is served")
     verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file, or a MindSpore checkpoint (.ckpt)")
@@ -85,6 +88,19 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("list", parents=[places], help="show the models that yolo://NAME can name")
     verb.set_defaults(run=_list)
     return parser
+
+
+def _heed_environment(verb: argparse.ArgumentParser) -> None:
+    """Have WEIGHTS_SYNC_ALLOW_HTTP stand for --allow-http, and so on: KServe passes a storage initializer no flags."""
+    for action in verb._actions:  # noqa: SLF001 (argparse has no other list of them)
+        said = os.environ.get(f"WEIGHTS_SYNC_{action.dest.upper()}")
+        if not said or not action.option_strings:
+            continue
+        is_switch = action.nargs == 0
+        if is_switch and said.lower() not in _SWITCH:
+            verb.error(f"WEIGHTS_SYNC_{action.dest.upper()} is {said!r}: say true or false")
+        # A text is read like one on the command line.
+        verb.set_defaults(**{action.dest: _SWITCH[said.lower()] if is_switch else said})
 
 
 def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
