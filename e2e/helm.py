@@ -13,7 +13,7 @@ import yaml
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHART: Final = ROOT / "charts" / "yolo-kserve"
 
-# The images of this clone, requests that fit the pods of a suite on one small node, and an end that is orderly but quick.
+# The images of this clone, requests that let a suite's pods fit on one small node, and an orderly but quick end.
 BASE: Final[Mapping[str, Any]] = {
     "images": {"registry": "localhost", "tag": "dev", "pullPolicy": "Never"},
     "runtimes": {"devices": ["cpu"]},
@@ -46,13 +46,8 @@ class Release:
 
     def helm(self, *arguments: str, stdin: str | None = None) -> str:
         """Return what Helm printed; what it says when it fails is the error's text."""
-        command = [
-            str(ROOT / ".ci" / "tools" / "run"),
-            "helm" if self.version == 4 else "helm3",
-            "--namespace",
-            self.namespace,
-            *arguments,
-        ]
+        program = "helm3" if self.version == 3 else "helm"
+        command = [str(ROOT / ".ci" / "tools" / "run"), program, "--namespace", self.namespace, *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -75,8 +75,8 @@ class Served:
 class Crowd:
     """`users` clients that ask for the same picture without pause while a `with` block lasts.
 
-    `answers` counts HTTP statuses, with 0 for a connection that failed, of what a client would have seen that asks again
-    `retries` times; `digests` counts the weights that answered.
+    `answers` counts the HTTP statuses that a client sees who asks again `retries` times, with 0 for a connection that
+    failed; `digests` counts the weights that answered.
     """
 
     served: Served

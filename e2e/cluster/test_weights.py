@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 
 import pytest
 import shapes_variants
@@ -41,7 +40,7 @@ SERVICE = {
 
 
 @pytest.fixture(scope="module")
-def weights(namespace) -> Iterator[tuple[str, str]]:
+def weights(namespace) -> tuple[str, str]:
     """Serve weights over HTTP in the cluster; return their URI and their sha256."""
     namespace.apply(SERVER, SERVICE)
     namespace.wait("pod/files")
@@ -49,7 +48,7 @@ def weights(namespace) -> Iterator[tuple[str, str]]:
     script = "import base64, sys; open('/srv/model.onnx', 'wb').write(base64.b64decode(sys.stdin.read()))"
     encoded = base64.b64encode(model).decode()
     namespace.kubectl("exec", "-i", "files", "--", "python", "-c", script, stdin=encoded)
-    yield f"http://files.{namespace.name}.svc.cluster.local/model.onnx", hashlib.sha256(model).hexdigest()
+    return f"http://files.{namespace.name}.svc.cluster.local/model.onnx", hashlib.sha256(model).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +66,7 @@ def release(namespace, weights) -> Release:
             "storageContainer": {
                 "name": "weights-by-http",
                 # Plain HTTP and private addresses only because the server is in the cluster.
-                "env": [
-                    {"name": name, "value": "1"} for name in ("WEIGHTS_SYNC_ALLOW_HTTP", "WEIGHTS_SYNC_ALLOW_PRIVATE")
-                ],
+                "env": [{"name": f"WEIGHTS_SYNC_ALLOW_{what}", "value": "true"} for what in ("HTTP", "PRIVATE")],
             },
             "networkPolicy": {"weights": [{"to": [{"podSelector": {}}]}]},
         }

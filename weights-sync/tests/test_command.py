@@ -177,23 +177,20 @@ def test_a_source_that_can_not_be_read_is_named(tmp_path, capsys, uri, reason):
     [
         ("ALLOW_HTTP", "maybe", "WEIGHTS_SYNC_ALLOW_HTTP is 'maybe': say true or false"),
         ("ATTEMPTS", "many", "argument --attempts: invalid int value: 'many'"),
-        ("AS_IT_IS", "true", None),
-        ("AS_IT_IS", "0", None),
     ],
 )
-def test_the_environment_stands_for_the_flags_that_kserve_can_not_pass(
-    name, value, complaint, model, tmp_path, capsys, monkeypatch
-):
+def test_a_setting_of_the_environment_that_is_none_is_refused_by_its_name(name, value, complaint, capsys, monkeypatch):
     monkeypatch.setenv(f"WEIGHTS_SYNC_{name}", value)
-    arguments = [model.as_uri(), str(tmp_path / "served")]
-    if complaint:
-        with pytest.raises(SystemExit):
-            command.main(arguments)
-        assert complaint in capsys.readouterr().err
-    else:
-        assert command.main(arguments) == 0
-        placed = onnx.load(tmp_path / "served" / "model.onnx")
-        assert is_prepared(placed) == (value == "0")
+    with pytest.raises(SystemExit):
+        command.main(["yolo://shapes", "served"])
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "prepared"), [("true", False), ("0", True)])
+def test_the_environment_stands_for_the_flags_that_kserve_can_not_pass(value, prepared, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEIGHTS_SYNC_AS_IT_IS", value)
+    assert command.main([model.as_uri(), str(tmp_path / "served")]) == 0
+    assert is_prepared(onnx.load(tmp_path / "served" / "model.onnx")) == prepared
 
 
 def test_a_named_model_comes_from_the_first_source_that_has_it(model, site, tmp_path, capsys, monkeypatch):
