@@ -4,16 +4,19 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from weights_sync.cache import MAX_CACHE_BYTES, Cache
 from weights_sync.catalogue import Site, catalogue
 from weights_sync.errors import UnsupportedModelError, WeightsError
 from weights_sync.limits import MAX_BYTES, Limits
 from weights_sync.order import Order
 from weights_sync.place import place
 from weights_sync.pull import pull, pull_as_it_is, rollback, verify
+from weights_sync.signatures import POLICIES, Signatures
 from weights_sync.versions import MODEL_FILE
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
 MAX_LOSS = 0.1
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_Stated = TypeVar("_Stated", Site, Cache, Signatures)
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
 
 
@@ -59,7 +63,18 @@ def _parser() -> argparse.ArgumentParser:
     places.add_argument("--catalogue", metavar="FILE", help="models with a name, beside those of this package")
     places.add_argument("--mirror", metavar="URI", help="where the catalogue's web files lie as HOST/PATH, asked first")
 
-    verb = verbs.add_parser("pull", parents=[surgery, places], help=f"place prepared models as DEST/{MODEL_FILE}")
+    trust = argparse.ArgumentParser(add_help=False)
+    trust.add_argument("--cache", metavar="DIR", help="what this node has fetched and prepared, shared by its pods")
+    trust.add_argument("--cache-bytes", type=int, metavar="N", help=f"the most of it ({MAX_CACHE_BYTES})")
+    trust.add_argument("--signature-policy", choices=POLICIES, help="for models nobody trusted signed (require)")
+    trust.add_argument("--signature-key", metavar="FILE", help="public key of who is trusted")
+    trust.add_argument("--signature-certificates", metavar="FILES", help="certificates of who is trusted, joined by :")
+    trust.add_argument("--signature-identity", metavar="WHO", help="who is trusted at Sigstore")
+    trust.add_argument("--signature-issuer", metavar="URL", help="who vouches for the identity")
+
+    verb = verbs.add_parser(
+        "pull", parents=[surgery, places, trust], help=f"place prepared models as DEST/{MODEL_FILE}"
+    )
     verb.add_argument("pairs", nargs="+", metavar="URI DEST", help="where from, and the directory to place it in")
     verb.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
     verb.add_argument("--allow-private", action="store_true", help="let redirects lead to private addresses")
@@ -174,8 +189,24 @@ def _list(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list
 
 def _site(options: argparse.Namespace) -> Site:
     """Return what the options say, and the environment where they say nothing."""
-    stated = {"catalogue": options.catalogue, "mirror": options.mirror}
-    return Site(**{name: value for name, value in stated.items() if value is not None})
+    site = _stated(Site(), catalogue=options.catalogue, mirror=options.mirror)
+    if "cache" not in options:
+        return site
+    cache = Cache(Path(options.cache)) if options.cache else site.cache
+    signatures = _stated(
+        site.signatures,
+        policy=options.signature_policy,
+        key=options.signature_key,
+        certificates=options.signature_certificates,
+        identity=options.signature_identity,
+        issuer=options.signature_issuer,
+    )
+    return replace(site, cache=cache and _stated(cache, max_bytes=options.cache_bytes), signatures=signatures)
+
+
+def _stated(known: _Stated, **stated: Any) -> _Stated:
+    """Return what is known, with what an option says of it in its place."""
+    return replace(known, **{name: value for name, value in stated.items() if value is not None})
 
 
 def _row(file: Path, card: "Card") -> tuple[str, ...]:

@@ -60,6 +60,10 @@ class DigestError(WeightsError):
     """The bytes are not the ones that were asked for."""
 
 
+class SignatureError(WeightsError):
+    """Nobody who is trusted signed the weights, or who is trusted can not be told."""
+
+
 class TooLargeError(WeightsError):
     """The weights are over the size limit."""
 
