@@ -75,7 +75,7 @@ def test_a_second_pod_gets_the_same_file_without_a_request(server, site, tmp_pat
 
 def test_what_was_prepared_once_is_not_prepared_again(server, site, tmp_path, monkeypatch):
     first = pull(server.uri, tmp_path / "a", site=site)
-    monkeypatch.setattr("weights_sync.prepare.prepare_file", None)
+    monkeypatch.setattr("weights_sync.make.make", None)
     assert pull(server.uri, tmp_path / "b", site=site) == first
     assert (tmp_path / "a" / "model.onnx").samefile(tmp_path / "b" / "model.onnx")
     monkeypatch.undo()

@@ -4,29 +4,36 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weights_sync.cache import MAX_CACHE_BYTES, Cache
 from weights_sync.catalogue import Site, catalogue
-from weights_sync.errors import WeightsError
+from weights_sync.errors import UnsupportedModelError, WeightsError
 from weights_sync.limits import MAX_BYTES, Limits
+from weights_sync.order import Order
+from weights_sync.place import place
 from weights_sync.pull import pull, pull_as_it_is, rollback, verify
 from weights_sync.signatures import POLICIES, Signatures
 from weights_sync.versions import MODEL_FILE
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from weights_sync.prepare import Card
+    from weights_sync.quantise.report import Report
 
 MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
 _Stated = TypeVar("_Stated", Site, Cache, Signatures)
+MAX_LOSS = 0.1
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code. Errors are one line on standard error."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_with_verb(sys.argv[1:] if arguments is None else arguments))
     try:
         table = options.run(parser, options)
     except WeightsError as error:
@@ -36,12 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _with_verb(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the arguments with `pull` before bare pairs: KServe gives its storage initializers no verb."""
+    return ["pull", *arguments] if arguments and "://" in arguments[0] else arguments
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="weights-sync", description="Fetch, verify, prepare and place YOLO weights.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     surgery = argparse.ArgumentParser(add_help=False)
     surgery.add_argument("--candidates", type=int, help="most boxes kept for a picture (1000)")
     surgery.add_argument("--family", help="overrule the recognition of the model's family")
+    surgery.add_argument("--config", type=Path, help="a checkpoint's MindYOLO YAML (the .yaml of its name beside it)")
     surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
 
     places = argparse.ArgumentParser(add_help=False)
@@ -70,8 +83,10 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO model into the graph that is served")
     verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file, or a MindSpore checkpoint (.ckpt)")
-    verb.add_argument("--config", type=Path, help="the checkpoint's MindYOLO YAML (the .yaml of its name beside it)")
     verb.add_argument("dest", type=Path, metavar="DEST", help=f"a directory, for DEST/{MODEL_FILE}, or an .onnx file")
+    verb.add_argument("--quantise", choices=("fp16", "int8"), help="make it smaller, and compare it with what it was")
+    verb.add_argument("--calibrate", type=Path, metavar="DIR", help="pictures to quantise and compare with")
+    verb.add_argument("--max-loss", type=float, default=MAX_LOSS, help="of mAP50-95, 0 to 1 (%(default)s)")
     verb.set_defaults(run=_prepare)
 
     verb = verbs.add_parser("verify", help=f"check that DIR/{MODEL_FILE} is a whole prepared model")
@@ -101,27 +116,41 @@ def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[
             digest = pull_as_it_is(uri, directory, limits=limits, site=site)
             rows.append((str(directory / MODEL_FILE), "-", "-", "-", "-", f"sha256:{digest}"))
         else:
-            card = pull(uri, directory, limits=limits, candidates=options.candidates, family=options.family, site=site)
+            card = pull(uri, directory, limits=limits, order=_order(options), site=site)
             rows.append(_row(directory / MODEL_FILE, card))
     return rows
 
 
-def _prepare(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
+def _prepare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
     # Here, for ONNX costs the other verbs more time and memory than they need themselves.
-    from weights_sync.mindspore import SUFFIX, prepare_checkpoint  # noqa: PLC0415
-    from weights_sync.prepare import CANDIDATES, prepare_file  # noqa: PLC0415
+    from weights_sync.make import make  # noqa: PLC0415
+    from weights_sync.prepare import read_card  # noqa: PLC0415
 
+    if bool(options.quantise) != bool(options.calibrate):
+        parser.error("--quantise and --calibrate go together: a model is quantised and measured with pictures")
     dest = options.dest if options.dest.suffix == ".onnx" else options.dest / MODEL_FILE
-    wanted = {
-        "candidates": CANDIDATES if options.candidates is None else options.candidates,
-        "family": options.family,
-        "max_bytes": options.max_bytes,
-    }
-    if options.config or options.model.suffix == SUFFIX:
-        card = prepare_checkpoint(options.model, dest, config=options.config, **wanted)
-    else:
-        card = prepare_file(options.model, dest, **wanted)
-    return [MODEL_COLUMNS, _row(dest, card)]
+    model = make(options.model, _order(options))
+    found = None
+    if options.quantise:
+        model, found = _quantise(model, options)
+    place(model.SerializeToString(), dest)
+    if found:
+        place(found.json().encode(), dest.with_suffix(".quantisation.json"))
+    return [MODEL_COLUMNS, _row(dest, read_card(model)), *([(), *found.rows()] if found else [])]
+
+
+def _quantise(prepared: "ModelProto", options: argparse.Namespace) -> "tuple[ModelProto, Report]":
+    try:
+        from weights_sync.quantise import quantise  # noqa: PLC0415
+    except ImportError as error:
+        raise UnsupportedModelError(
+            "quantising needs ONNX Runtime and OpenCV: install weights-sync with its extra, weights-sync[quantise]"
+        ) from error
+    return quantise(prepared, options.quantise, options.calibrate, options.max_loss)
+
+
+def _order(options: argparse.Namespace) -> Order:
+    return Order(options.candidates, options.family, options.max_bytes, options.config)
 
 
 def _rollback(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
@@ -171,11 +200,14 @@ def _row(file: Path, card: "Card") -> tuple[str, ...]:
 
 
 def _aligned(rows: Iterable[tuple[str, ...]]) -> str:
-    """Return a table as text, each column as wide as its widest cell."""
-    table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
-    return "".join(f"{line}\n" for line in lines)
+    """Return tables as text, each column as wide as its widest cell; an empty row begins another table."""
+    text = ""
+    for _, table in groupby(rows, key=bool):
+        lines = list(table)
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for row in lines:
+            text += "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+    return text
 
 
 if __name__ == "__main__":

@@ -84,3 +84,7 @@ class DamagedModelError(ModelError):
 
 class UnsupportedModelError(ModelError):
     """The file is valid ONNX, of a kind that `prepare` does not do."""
+
+
+class AccuracyError(WeightsError):
+    """The quantised model finds too little of what the original finds."""

@@ -13,7 +13,8 @@ from weights_sync.cache import Cache, Made, key_of
 from weights_sync.catalogue import Site
 from weights_sync.errors import DamagedModelError, SourceError, WeightsError
 from weights_sync.limits import Limits
-from weights_sync.place import digest_of, written
+from weights_sync.order import Order
+from weights_sync.place import digest_of, place, written
 from weights_sync.sources import fetch, promised
 from weights_sync.transfer import Fetched
 from weights_sync.versions import MODEL_FILE, Record, Versions
@@ -32,26 +33,27 @@ def pull(
     directory: Path,
     *,
     limits: Limits | None = None,
-    candidates: int | None = None,
-    family: str | None = None,
+    order: Order | None = None,
     site: Site | None = None,
 ) -> "Card":
     """Place the prepared model of `uri` as `directory/model.onnx`; return its card.
 
     A reader sees the whole of the new model or the whole of the one before; on an error the one before stays.
     """
-    from weights_sync.prepare import CANDIDATES, prepare_file, read_card
+    from weights_sync.make import make
+    from weights_sync.prepare import read_card
     from weights_sync.prepare.checks import read_model
 
     limits = limits or Limits()
-    kept = CANDIDATES if candidates is None else candidates
+    wanted = replace(order or Order(), max_bytes=limits.max_bytes)
 
     def prepare(fetched: Fetched, incoming: Path) -> Made:
         file = incoming / "prepared.onnx"
-        card = prepare_file(fetched.file, file, candidates=kept, family=family, max_bytes=limits.max_bytes)
-        return Made(file, digest_of(file), card.digest.removeprefix("sha256:"))
+        prepared = make(fetched.file, wanted)
+        place(prepared.SerializeToString(), file)
+        return Made(file, digest_of(file), read_card(prepared).digest.removeprefix("sha256:"))
 
-    _pull(uri, Versions(directory), limits, _recipe(f"{kept} {family}"), prepare, site)
+    _pull(uri, Versions(directory), limits, _recipe(repr(replace(wanted, max_bytes=0))), prepare, site)
     return read_card(read_model(directory / MODEL_FILE)[0])
 
 
