@@ -17,6 +17,7 @@ from weights_sync.cache import Cache
 from weights_sync.catalogue import Site
 from weights_sync.errors import CatalogueError
 from weights_sync.limits import Limits
+from weights_sync.order import Order
 from weights_sync.pull import pull, pull_as_it_is
 from weights_sync.web import download
 
@@ -79,7 +80,7 @@ def test_what_was_prepared_once_is_not_prepared_again(server, site, tmp_path, mo
     assert pull(server.uri, tmp_path / "b", site=site) == first
     assert (tmp_path / "a" / "model.onnx").samefile(tmp_path / "b" / "model.onnx")
     monkeypatch.undo()
-    assert pull(server.uri, tmp_path / "c", site=site, candidates=5).digest == first.digest
+    assert pull(server.uri, tmp_path / "c", site=site, order=Order(candidates=5)).digest == first.digest
     assert not (tmp_path / "a" / "model.onnx").samefile(tmp_path / "c" / "model.onnx")
     assert server.asked.total() == 1
 
