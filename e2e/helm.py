@@ -30,19 +30,24 @@ BASE: Final[Mapping[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Release:
-    """A release of the chart in a namespace; `version` is Helm's own, 3 or 4."""
+    """A release of the chart in a namespace; `version` is Helm's own, 3 or 4, `notes` what it printed last."""
 
     namespace: str
     name: str = "yolo"
     version: int = 4
+    notes: str = ""
 
-    def install(self, values: Mapping[str, Any], *arguments: str) -> str:
-        """Install or upgrade; return the notes."""
+    def install(self, values: Mapping[str, Any], *arguments: str) -> None:
+        """Install or upgrade."""
         merged = yaml.safe_dump(_over(BASE, values))
         install = ("upgrade", "--install", self.name, str(CHART), "--values", "-")
-        return self.helm(*install, *arguments, stdin=merged)
+        self.notes = self.helm(*install, *arguments, stdin=merged)
+
+    def uninstall(self) -> None:
+        """Take everything away that was installed, if it was."""
+        self.helm("uninstall", self.name, "--ignore-not-found", "--wait")
 
     def helm(self, *arguments: str, stdin: str | None = None) -> str:
         """Return what Helm printed; what it says when it fails is the error's text."""

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import httpx2
 import pytest
 import yaml
+from helm import Release
 from kubernetes import client, config
 
 FAILURES = Path(__file__).resolve().parents[2] / "out" / "e2e"
@@ -142,6 +143,14 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[Namespace]:
     kubectl("create", "namespace", created.name)
     yield created
     kubectl("delete", "namespace", created.name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def release(namespace: Namespace) -> Iterator[Release]:
+    """Make a release of the chart for the module to install, and uninstall it after the module."""
+    created = Release(namespace.name)
+    yield created
+    created.uninstall()
 
 
 @pytest.hookimpl(wrapper=True)

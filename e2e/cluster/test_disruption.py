@@ -18,9 +18,8 @@ MODEL = {
 
 
 @pytest.fixture(scope="module")
-def release(namespace) -> Release:
+def release(namespace, release) -> Release:
     """Install a model of two pods each."""
-    release = Release(namespace.name)
     release.install({"models": {"m": MODEL}})
     namespace.wait("isvc/m", seconds=600)
     return release

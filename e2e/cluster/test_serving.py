@@ -17,11 +17,10 @@ WRITABLE = "/tmp"  # noqa: S108 (in the pods, an emptyDir)
 
 
 @pytest.fixture(scope="module")
-def release(namespace) -> Release:
+def release(namespace, release) -> Release:
     """Install two models, one in each topology."""
     namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=restricted")
-    release = Release(namespace.name)
-    release.notes = release.install({"models": MODELS})
+    release.install({"models": MODELS})
     for model in MODELS:
         namespace.wait(f"isvc/{model}", seconds=600)
     return release
@@ -97,7 +96,7 @@ def test_an_upgrade_that_helm_does_is_one_that_helm_takes_back(release, namespac
 
 
 def test_uninstalling_leaves_nothing(release, namespace, eventually) -> None:
-    release.helm("uninstall", release.name, "--wait")
+    release.uninstall()
     ours = "isvc,deployments,pods,services,httproutes,hpa,networkpolicies,pdb,configmaps,secrets,serviceaccounts"
     kubernetes_own = {"kube-root-ca.crt", "default"}
 

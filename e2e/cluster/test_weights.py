@@ -52,10 +52,9 @@ def weights(namespace) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def release(namespace, weights) -> Release:
+def release(release, weights) -> Release:
     """Install one model with the right digest, and one with a wrong one."""
     uri, digest = weights
-    release = Release(namespace.name)
     mine = {"storageContainerName": "weights-by-http"}
     release.install(
         {

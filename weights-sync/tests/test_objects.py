@@ -65,8 +65,8 @@ def s3():
 def gs(tmp_path_factory):
     program = installed([["go", "install", "github.com/fsouza/fake-gcs-server@v1.56.1"]]) / "fake-gcs-server"
     port = free_port()
-    options = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
-    with running([program, *options], port):
+    at = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", f"127.0.0.1:{port}"]
+    with running([program, *at, "-backend", "memory"], port):
         address = f"http://127.0.0.1:{port}"
         ask("POST", f"{address}/storage/v1/b", json.dumps({"name": "models"}).encode(), "application/json")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import tracemalloc
 
 import onnx
 import pytest
@@ -19,6 +20,7 @@ from weights_sync.errors import (
 from weights_sync.make import make
 from weights_sync.order import Order
 from weights_sync.prepare import is_prepared, prepare_model, read_card
+from weights_sync.prepare.checks import read_model
 
 BAD_FILES = {
     "empty.onnx": (DamagedModelError, "is empty"),
@@ -57,6 +59,29 @@ def test_no_bad_file_is_left_out_above(assets):
 def test_what_is_no_onnx_is_named(data, reason):
     with pytest.raises(DamagedModelError, match=reason):
         prepare_model(data)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"<html>",
+        b"\x08",  # one field after another, of two bytes each
+        b"\x08\x08\x3a\xff\xff\xff\xff\x07",  # a graph that is longer than the file
+        b"\x08\x08\x3a\xf0\xff\xff\x7f\x0b",  # a graph of fields that are none
+        b"\x93\x0a\xf1" * 5,
+    ],
+)
+def test_a_large_file_that_is_no_model_is_not_read_into_memory(tmp_path, start):
+    file = tmp_path / "big.onnx"
+    with file.open("wb") as stream:
+        stream.write(start if start != b"\x08" else start * 600_000)
+        stream.truncate(256 << 20)
+    tracemalloc.start()
+    with pytest.raises(DamagedModelError):
+        read_model(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_a_model_over_the_limit_is_refused_before_it_is_read(tmp_path):
