@@ -27,7 +27,8 @@ def images() -> Iterator[dict[str, Image]]:
     """Return the images by their part's name; where they can't be built or run, the test is skipped."""
     if os.geteuid() != 0:
         pytest.skip("images are run as containers would be: that needs root")
-    missing = [program for program in ("buildah", "unshare") if shutil.which(program) is None]
+    programs = ("buildah", "unshare", *(() if _archives() else ("debootstrap",)))
+    missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         pytest.skip(f"images need {' and '.join(missing)}")
     with ExitStack() as stack:
@@ -39,9 +40,12 @@ def images() -> Iterator[dict[str, Image]]:
 
 
 def _archive(name: str) -> Path:
-    folder = os.environ.get("YOLO_IMAGE_ARCHIVES")
-    if folder:
+    if folder := _archives():
         return Path(folder) / f"{name}.tar"
     image = f"localhost/yolo-kserve/{name}:dev"
     command = ["bash", "-euo", "pipefail", "-c", _BUILD, "bash", BUILDER, image, ROOT, ROOT / name / "Dockerfile"]
     return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout) / "image.tar"
+
+
+def _archives() -> str:
+    return os.environ.get("YOLO_IMAGE_ARCHIVES", "")
