@@ -71,7 +71,7 @@ def kubernetes_schemas(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for definition in definitions.values():
         for kind in definition.get("x-kubernetes-group-version-kind", ()):
             if kind["kind"] in KINDS:
-                name = f"{kind['group'] or 'core'}/{kind['kind'].lower()}_{kind['version']}.json"
+                name = f"{kind['group'] or kind['version']}/{kind['kind'].lower()}_{kind['version']}.json"
                 yield name, {**definition, "definitions": definitions}
 
 

@@ -7,7 +7,7 @@
 {{/* Labels of every object. */}}
 {{- define "yolo-kserve.labels" -}}
 app.kubernetes.io/name: yolo-kserve
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
