@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from weights_sync.quantise.report import Report
 
 MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
-MAX_LOSS = 0.1
+MAX_LOSS = 0.05
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
 
 
