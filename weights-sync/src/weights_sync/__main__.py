@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from weights_sync.quantise.report import Report
 
 MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
-MAX_LOSS = 0.1
+MAX_LOSS = 0.05
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _Stated = TypeVar("_Stated", Site, Cache, Signatures)
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     surgery.add_argument("--candidates", type=int, help="most boxes kept for a picture (1000)")
     surgery.add_argument("--family", help="overrule the recognition of the model's family")
     surgery.add_argument("--config", type=Path, help="a checkpoint's MindYOLO YAML (the .yaml of its name beside it)")
+    surgery.add_argument("--dynamic", action="store_true", help="make a network of one picture size take any")
     surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
 
     places = argparse.ArgumentParser(add_help=False)
@@ -166,7 +167,7 @@ def _quantise(prepared: "ModelProto", options: argparse.Namespace) -> "tuple[Mod
 
 
 def _order(options: argparse.Namespace) -> Order:
-    return Order(options.candidates, options.family, options.max_bytes, options.config)
+    return Order(options.candidates, options.family, options.max_bytes, options.config, options.dynamic)
 
 
 def _rollback(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:

@@ -22,4 +22,5 @@ def make(source: Path, order: Order) -> ModelProto:
         family=order.family,
         max_bytes=order.max_bytes,
         digest=digest,
+        dynamic=order.dynamic,
     )

@@ -16,3 +16,5 @@ class Order:
     max_bytes: int = MAX_BYTES
     config: Path | None = None
     """A checkpoint's MindYOLO YAML; the .yaml of its name beside it by default."""
+    dynamic: bool = False
+    """Whether a network that was exported for one size is made to take any."""

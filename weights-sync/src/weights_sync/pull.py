@@ -165,7 +165,7 @@ def _alone(cache: Cache | None, wanted: Record, limits: Limits) -> AbstractConte
 def _recipe(options: str) -> str:
     """Return a digest of how models are prepared: the options, and the code, which changes from release to release."""
     digest = hashlib.sha256(options.encode())
-    folders = [resources.files("weights_sync").joinpath("prepare")]
+    folders = [resources.files("weights_sync").joinpath(folder) for folder in ("mindspore", "prepare")]
     while folders:
         for entry in sorted(folders.pop().iterdir(), key=lambda entry: entry.name):
             if entry.is_dir():

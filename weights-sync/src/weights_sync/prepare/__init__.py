@@ -46,12 +46,13 @@ def prepare_model(
     family: str | None = None,
     max_bytes: int = checks.MAX_BYTES,
     digest: str | None = None,
+    dynamic: bool = False,
 ) -> ModelProto:
     """Return the prepared graph of a model, or the model itself where it is one already.
 
     `candidates` is the most boxes kept for a picture; `family` overrules the recognition; `digest` is the sha256 (hex)
-    of the file that `source` was read from. Raises `weights_sync.errors.ModelError` for what is damaged or no YOLO,
-    `TooLargeError` over `max_bytes`, and nothing else.
+    of the file that `source` was read from; `dynamic` has the graph take pictures of any size. Raises
+    `weights_sync.errors.ModelError` for what is damaged or no YOLO, `TooLargeError` over `max_bytes`, and nothing else.
     """
     if not 0 < candidates <= MAX_CANDIDATES:
         raise UnsupportedModelError(f"the number of candidates must be 1 to {MAX_CANDIDATES}, not {candidates}")
@@ -66,4 +67,6 @@ def prepare_model(
             checks.check_contract(model)
             read_card(model)
             return model
-        return assemble(model, candidates, family, "sha256:" + (digest or hashlib.sha256(data).hexdigest()))
+        return assemble(
+            model, candidates, family, "sha256:" + (digest or hashlib.sha256(data).hexdigest()), dynamic=dynamic
+        )

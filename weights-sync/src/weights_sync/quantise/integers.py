@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from weights_sync.prepare.graph import opset_of
+from weights_sync.prepare.graph import with_opset
 from weights_sync.quantise.parts import around, last_layers, named, network_of, with_network
 from weights_sync.quantise.pictures import Canvas
 
@@ -52,7 +52,7 @@ def to_integers(prepared: ModelProto, canvases: Sequence[Canvas]) -> ModelProto:
     unsigned, for activations such as SiLU have hardly anything below zero, and ONNX Runtime is fastest with them. The
     layers whose results are decoded stay in float32.
     """
-    model = named(_with_opset(prepared))
+    model = named(with_opset(prepared, OPSET))
     network = network_of(model)
     # Of the whole graph ONNX Runtime would look for the ranges of boxes, too.
     network.metadata_props.add(key=PROCESSED, value="onnxruntime.quant")
@@ -72,12 +72,3 @@ def to_integers(prepared: ModelProto, canvases: Sequence[Canvas]) -> ModelProto:
             extra_options={"CalibStridedMinMax": AT_ONCE},
         )
         return with_network(model, onnx.load(file))
-
-
-def _with_opset(prepared: ModelProto) -> ModelProto:
-    """Return the graph in an operator set that has what is needed."""
-    if opset_of(prepared) >= OPSET:
-        return prepared
-    model: ModelProto = onnx.version_converter.convert_version(prepared, OPSET)
-    model.metadata_props.extend(prepared.metadata_props)
-    return model
