@@ -4,13 +4,18 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from weights_sync.catalogue import Site, catalogue
+from weights_sync import metrics
+from weights_sync.catalogue import catalogue
 from weights_sync.errors import WeightsError
-from weights_sync.limits import MAX_BYTES, Limits
-from weights_sync.pull import pull, pull_as_it_is, rollback, verify
+from weights_sync.limits import MAX_BYTES
+from weights_sync.log import log
+from weights_sync.pull import rollback, verify
+from weights_sync.puller import Puller
+from weights_sync.stop import end_when_told
 from weights_sync.versions import MODEL_FILE
+from weights_sync.watch.options import add_watch_options
 
 if TYPE_CHECKING:
     from weights_sync.prepare import Card
@@ -19,12 +24,26 @@ MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
 
 
+def script() -> int:
+    """Run the command as a process of its own, which ends at once when it is told to."""
+    # Whoever stops a watcher gets what was asked for; whoever stops anything else does not.
+    end_when_told(0 if sys.argv[1:2] == ["watch"] else None)
+    return main()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code. Errors are one line on standard error."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        table = options.run(parser, options)
+        try:
+            table = options.run(parser, options)
+        except WeightsError as error:
+            metrics.failed(error)
+            raise
+        finally:
+            if options.metrics_file:
+                metrics.write(options.metrics_file)
     except WeightsError as error:
         sys.stderr.write(f"weights-sync: {error}\n")
         return 1
@@ -34,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="weights-sync", description="Fetch, verify, prepare and place YOLO weights.")
+    parser.set_defaults(metrics_file=None)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     surgery = argparse.ArgumentParser(add_help=False)
     surgery.add_argument("--candidates", type=int, help="most boxes kept for a picture (1000)")
@@ -44,14 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     places.add_argument("--catalogue", metavar="FILE", help="models with a name, beside those of this package")
     places.add_argument("--mirror", metavar="URI", help="where the catalogue's web files lie as HOST/PATH, asked first")
 
-    verb = verbs.add_parser("pull", parents=[surgery, places], help=f"place prepared models as DEST/{MODEL_FILE}")
+    fetching = argparse.ArgumentParser(add_help=False)
+    fetching.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
+    fetching.add_argument("--allow-private", action="store_true", help="let redirects lead to private addresses")
+    fetching.add_argument("--as-it-is", action="store_true", help="leave the preparing to the predictor")
+    fetching.add_argument("--attempts", type=int, default=5, help="tries in a row that bring nothing (%(default)s)")
+    fetching.add_argument("--deadline", type=float, default=1800, metavar="SECONDS", help="for a pull (%(default)s)")
+    pulling = [surgery, places, fetching]
+
+    verb = verbs.add_parser("pull", parents=pulling, help=f"place prepared models as DEST/{MODEL_FILE}")
     verb.add_argument("pairs", nargs="+", metavar="URI DEST", help="where from, and the directory to place it in")
-    verb.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
-    verb.add_argument("--allow-private", action="store_true", help="let redirects lead to private addresses")
-    verb.add_argument("--as-it-is", action="store_true", help="leave the preparing to the predictor")
-    verb.add_argument("--attempts", type=int, default=5, help="tries in a row that bring nothing (%(default)s)")
-    verb.add_argument("--deadline", type=float, default=1800, metavar="SECONDS", help="for all of it (%(default)s)")
+    verb.add_argument("--metrics_file", type=Path, metavar="FILE", help="where to leave the metrics, for node_exporter")
     verb.set_defaults(run=_pull)
+
+    verb = verbs.add_parser("watch", parents=pulling, help="follow a source, and have the predictor load what is new")
+    add_watch_options(verb)
+    verb.set_defaults(run=_watch)
 
     verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO model into the graph that is served")
     verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file, or a MindSpore checkpoint (.ckpt)")
@@ -75,20 +103,24 @@ def _parser() -> argparse.ArgumentParser:
 def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
     if len(options.pairs) % 2:
         parser.error(f"pull wants pairs of URI and DEST; {options.pairs[-1]!r} stands alone")
-    limits = Limits(
-        options.max_bytes, options.allow_http, options.allow_private, options.attempts, deadline_s=options.deadline
-    )
-    site = _site(options)
+    puller = Puller(options)
+    limits = puller.limits()
     rows: list[tuple[str, ...]] = [MODEL_COLUMNS]
     for uri, dest in zip(options.pairs[::2], options.pairs[1::2], strict=True):
-        directory = Path(dest)
-        if options.as_it_is:
-            digest = pull_as_it_is(uri, directory, limits=limits, site=site)
-            rows.append((str(directory / MODEL_FILE), "-", "-", "-", "-", f"sha256:{digest}"))
-        else:
-            card = pull(uri, directory, limits=limits, candidates=options.candidates, family=options.family, site=site)
-            rows.append(_row(directory / MODEL_FILE, card))
+        file = Path(dest) / MODEL_FILE
+        found = puller.pull(uri, file.parent, limits)
+        rows.append((str(file), "-", "-", "-", "-", f"sha256:{found}") if isinstance(found, str) else _row(file, found))
+    if not sys.stderr.isatty():
+        models = [dict(zip(MODEL_COLUMNS, row, strict=True)) for row in rows[1:]]
+        log("pulled", **metrics.summary(), models=models)
     return rows
+
+
+def _watch(parser: argparse.ArgumentParser, options: argparse.Namespace) -> NoReturn:
+    # Here, for it is the only verb that has a use for all that.
+    from weights_sync.watch.command import run  # noqa: PLC0415
+
+    run(parser, options)
 
 
 def _prepare(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
@@ -118,19 +150,13 @@ def _verify(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
 
 
 def _list(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
-    site = _site(options)
+    site = Puller(options).site
     rows: list[tuple[str, ...]] = [CATALOGUE_COLUMNS]
     for entry in catalogue(site).values():
         size = str(entry.bytes or "-")
         facts = (text or "-" for text in (entry.family, entry.task, entry.licence))
         rows.append((entry.name, *facts, size, site.sources(entry)[0]))
     return rows
-
-
-def _site(options: argparse.Namespace) -> Site:
-    """Return what the options say, and the environment where they say nothing."""
-    stated = {"catalogue": options.catalogue, "mirror": options.mirror}
-    return Site(**{name: value for name, value in stated.items() if value is not None})
 
 
 def _row(file: Path, card: "Card") -> tuple[str, ...]:
@@ -148,4 +174,4 @@ def _aligned(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

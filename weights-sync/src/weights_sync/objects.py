@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from weights_sync.errors import SourceError
 from weights_sync.limits import Limits
-from weights_sync.retry import Interrupted, Stale
+from weights_sync.retry import Interrupted, Patience, Stale
 from weights_sync.transfer import Body, Fetched, Transfer
 
 if TYPE_CHECKING:
@@ -64,6 +64,22 @@ def download_object(uri: str, part: Path, limits: Limits, *, wanted: str = "", k
         yield Body(_pieces(result, name), result.range[0], result.meta["size"], result.meta["e_tag"] or "")
 
     return Transfer(opener, part, name, limits, wanted).run()
+
+
+def read_object_mark(uri: str, limits: Limits) -> str:
+    """Return a text that changes with the object, without its bytes."""
+    import obstore
+
+    scheme, bucket, key = _split(uri)
+    name = f"{scheme}://{bucket}/{key}"
+    patience = Patience(name, limits)
+    while True:
+        try:
+            with _breaking(name):
+                meta = obstore.head(_store(scheme, bucket, limits), key)
+            return f"{meta['e_tag'] or meta['last_modified']} {meta['size']} {meta['version'] or ''}"
+        except Interrupted as error:
+            patience.wait(error)
 
 
 def _split(uri: str) -> tuple[str, str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weights_sync.catalogue import Site
-from weights_sync.errors import DamagedModelError, SourceError, WeightsError
+from weights_sync.errors import DamagedModelError, SourceError, UnwantedError, WeightsError
 from weights_sync.limits import Limits
+from weights_sync.metrics import stage
 from weights_sync.place import written
 from weights_sync.sources import fetch, promised
 from weights_sync.transfer import Fetched
@@ -33,8 +34,11 @@ def pull(
     candidates: int | None = None,
     family: str | None = None,
     site: Site | None = None,
+    unwanted: str = "",
 ) -> "Card":
     """Place the prepared model of `uri` as `directory/model.onnx`; return its card.
+
+    `unwanted` is the sha256 (hex) of a file that is refused with `UnwantedError`.
 
     A reader sees the whole of the new model or the whole of the one before; on an error the one before stays.
     """
@@ -49,12 +53,17 @@ def pull(
         card = prepare_file(fetched.file, file, candidates=kept, family=family, max_bytes=limits.max_bytes)
         return file, digest_of(file), card.digest.removeprefix("sha256:")
 
-    _pull(uri, Versions(directory), limits, _recipe(f"{kept} {family}"), prepare, site)
+    _pull(uri, Versions(directory), limits, _recipe(f"{kept} {family}"), prepare, site=site, unwanted=unwanted)
     return read_card(read_model(directory / MODEL_FILE)[0])
 
 
-def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None, site: Site | None = None) -> str:
-    """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex)."""
+def pull_as_it_is(
+    uri: str, directory: Path, *, limits: Limits | None = None, site: Site | None = None, unwanted: str = ""
+) -> str:
+    """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex).
+
+    `unwanted` is the sha256 (hex) of a file that is refused with `UnwantedError`.
+    """
 
     def keep(fetched: Fetched, incoming: Path) -> tuple[Path, str, str]:
         if fetched.file.parent == incoming:
@@ -64,7 +73,7 @@ def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None, si
             shutil.copyfile(fetched.file, file)
             return file, digest_of(file), fetched.sha256
 
-    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site).source
+    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site=site, unwanted=unwanted).source
 
 
 def verify(directory: Path) -> "Card":
@@ -94,13 +103,16 @@ def _pull(
     limits: Limits,
     recipe: str,
     make: Callable[[Fetched, Path], tuple[Path, str, str]],
+    *,
     site: Site | None,
+    unwanted: str,
 ) -> Record:
     """Serve what `make` makes of the fetched file, unless that is here already.
 
     `make` returns a file, its sha256 and the sha256 of what it was made from.
     """
     wanted = Record(promised(uri, site), hashlib.sha256(uri.encode()).hexdigest(), recipe=recipe)
+    _check_wanted(wanted.source, unwanted)
     with versions.lock(limits.left_s("the pull")):
         # Whoever had to wait for another writer may find the work done.
         if wanted.source and versions.serve_again(wanted):
@@ -108,13 +120,16 @@ def _pull(
         served = versions.served()
         known = served.etag if (served.origin, served.recipe) == (wanted.origin, recipe) else ""
         try:
-            fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
+            with stage("pull"):
+                fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
             if fetched.unchanged:
                 return served
+            _check_wanted(fetched.sha256, unwanted)
             record = replace(wanted, source=fetched.sha256, etag=fetched.etag)
             # A file that was here already may have its weights in other files, which its digest says nothing of.
             if fetched.file.parent != versions.incoming or not versions.serve_again(record):
-                file, digest, source = make(fetched, versions.incoming)
+                with stage("prepare"):
+                    file, digest, source = make(fetched, versions.incoming)
                 record = record if fetched.unpacked else replace(record, source=source)
                 versions.serve(file, digest, record)
         except WeightsError as error:
@@ -124,6 +139,11 @@ def _pull(
             raise
         shutil.rmtree(versions.incoming, ignore_errors=True)
         return record
+
+
+def _check_wanted(found: str, unwanted: str) -> None:
+    if unwanted and found == unwanted:
+        raise UnwantedError(f"the source still has the weights that were refused: sha256 {unwanted}")
 
 
 def _recipe(options: str) -> str:

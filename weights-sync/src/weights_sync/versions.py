@@ -52,7 +52,16 @@ class Versions:
     @property
     def incoming(self) -> Path:
         """Where what is not whole yet lies, on the same file system."""
-        return self._own / "incoming"
+        return self.own / "incoming"
+
+    @property
+    def name(self) -> str:
+        """The version that is served, "" for none: the sha256 (hex) of its file."""
+        with written(self.directory):
+            for digest in self._digests():
+                if self.model.is_file() and self._file(digest).samefile(self.model):
+                    return digest
+            return digest_of(self.model) if self.model.is_file() else ""
 
     @contextmanager
     def lock(self, wait_s: float) -> Iterator[None]:
@@ -60,7 +69,7 @@ class Versions:
         with written(self.directory):
             self.incoming.mkdir(parents=True, exist_ok=True)
             self._all.mkdir(exist_ok=True)
-        with locked(self._own / "lock", wait_s):
+        with locked(self.own / "lock", wait_s):
             yield
 
     def serve(self, file: Path, digest: str, record: Record) -> None:
@@ -110,12 +119,13 @@ class Versions:
             return Record()
 
     @property
-    def _own(self) -> Path:
+    def own(self) -> Path:
+        """Where all that no server reads lies."""
         return self.directory / ".weights-sync"
 
     @property
     def _all(self) -> Path:
-        return self._own / "versions"
+        return self.own / "versions"
 
     def _file(self, digest: str) -> Path:
         return self._all / digest / MODEL_FILE

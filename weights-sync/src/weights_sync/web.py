@@ -50,16 +50,35 @@ def download(url: str, part: Path, limits: Limits, *, wanted: str = "", known: s
     return Transfer(opener, part, shown(url), limits, wanted).run()
 
 
-def read_text(url: str, limits: Limits, max_bytes: int) -> str:
+def read_text(url: str, limits: Limits, max_bytes: int, token: str = "") -> str:
     """Return the start of a small text, or nothing where the server has none."""
     patience = Patience(shown(url), limits)
     while True:
         try:
-            with _request(url, _HEADERS, limits) as response, _breaking(url, limits):
+            with _request(url, _HEADERS, limits, token) as response, _breaking(url, limits):
                 if response.status not in _PASSING:
                     data = response.read(max_bytes) if response.status == http.client.OK else b""
                     return data.decode(errors="replace")
                 raise _later(response)
+        except Interrupted as error:
+            patience.wait(error)
+
+
+def read_mark(url: str, limits: Limits, token: str = "") -> str:
+    """Return a text that changes with the file at `url`, without its bytes; "" where the server gives none."""
+    patience = Patience(shown(url), limits)
+    while True:
+        try:
+            # An address that is signed for GET refuses HEAD; the body of the GET is left unread.
+            for method in ("HEAD", "GET"):
+                with _request(url, _HEADERS, limits, token, method) as response:
+                    status, reason = response.status, response.reason
+                    if status in _PASSING:
+                        raise _later(response)
+                    if status == http.client.OK:
+                        named = [response.headers.get(name, "") for name in ("etag", "last-modified")]
+                        return " ".join((*named, response.headers.get("content-length", ""))) if any(named) else ""
+            raise SourceError(f"{shown(url)} answered {status} {reason}".rstrip())
         except Interrupted as error:
             patience.wait(error)
 
@@ -75,13 +94,13 @@ def shown(url: str) -> str:
 
 @contextmanager
 def _request(
-    url: str, headers: Mapping[str, str], limits: Limits, token: str = ""
+    url: str, headers: Mapping[str, str], limits: Limits, token: str = "", method: str = "GET"
 ) -> Iterator[http.client.HTTPResponse]:
     """Yield what the server answers after redirects; whatever breaks on the way is `Interrupted`."""
     trusted: Address | None = None
     origin = _split(url)[:2]
     for hop in range(_MAX_REDIRECTS + 1):
-        exchange = _Exchange(url, limits, trusted, checked=hop > 0 and not limits.allow_private)
+        exchange = _Exchange(method, url, limits, trusted, checked=hop > 0 and not limits.allow_private)
         own = {**headers, "Authorization": f"Bearer {token}"} if token and _split(url)[:2] == origin else headers
         with _breaking(url, limits), exchange.sent(own) as response:
             if response.status not in _REDIRECTS:
@@ -111,6 +130,7 @@ def _breaking(url: str, limits: Limits) -> Iterator[None]:
 class _Exchange:
     """One request and its answer."""
 
+    method: str
     url: str
     limits: Limits
     trusted: Address | None
@@ -128,7 +148,7 @@ class _Exchange:
             target = (
                 f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{request}" if self._absolute(parts) else request
             )
-            connection.request("GET", target, headers={**headers, **_credentials(parts)})
+            connection.request(self.method, target, headers={**headers, **_credentials(parts)})
             with connection.getresponse() as response:
                 yield response
         finally:
