@@ -2,16 +2,23 @@
 
 import argparse
 import json
+import re
+import shlex
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import yaml
 
+from weights_sync import __main__ as command
 from weights_sync.catalogue import Site
 from weights_sync.errors import FollowError, SourceError
 from weights_sync.limits import Limits
-from weights_sync.watch.cluster import Pod
+from weights_sync.watch.cluster import Pod, connect
+from weights_sync.watch.events import Events
 from weights_sync.watch.follow import parse_reference
 from weights_sync.watch.loop import Pace, Pulse
 from weights_sync.watch.news import News
@@ -207,3 +214,42 @@ def test_news_is_one_line():
     news = News.of("refused", digest="sha256:aa", because="it is\n  no good")
     assert news.message == "sha256:aa is not tried again until the source changes: it is no good"
     assert (news.severity, news.reason) == ("Warning", "WeightsLoadFailed")
+
+
+def test_the_commands_of_the_how_to_are_understood():
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "watch.md").read_text(encoding="utf-8")
+    shells, yamls = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("sh", "yaml"))
+    typed = [
+        shlex.split(line)[1:] for block in shells for line in block.splitlines() if line.startswith("weights-sync")
+    ]
+    pods = [item for block in yamls for item in yaml.safe_load_all(block) if item["kind"] == "Pod"]
+    given = [container["args"] for pod in pods for container in pod["spec"]["initContainers"]]
+    assert {words[0] for words in typed} == {"pull", "watch"}
+    assert given
+    for words in typed + given:
+        options = command._parser().parse_args(words)
+        if words[0] == "watch":
+            assert options.uri or parse_reference(options.follow, POD)
+
+
+def test_without_the_kubernetes_client_a_watcher_says_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    with pytest.raises(FollowError, match=r"install weights-sync\[watch\]"):
+        connect()
+    events = Events(POD)
+    for number in range(3):
+        events.tell(News.of("failed", because=f"reason {number}"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "no events"
+
+
+def test_outside_a_cluster_a_watcher_says_so(monkeypatch, tmp_path):
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(FollowError, match="there is no way to a cluster"):
+        connect()
+
+
+def test_outside_a_pod_there_are_no_events(capsys):
+    Events(Pod("", "", "")).tell(News.of("failed", because="anything"))
+    assert not capsys.readouterr().err

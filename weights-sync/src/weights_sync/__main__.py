@@ -14,13 +14,13 @@ from weights_sync.log import log
 from weights_sync.pull import rollback, verify
 from weights_sync.puller import Puller
 from weights_sync.stop import end_when_told
-from weights_sync.versions import MODEL_FILE
+from weights_sync.versions import MODEL_FILE, Versions
 from weights_sync.watch.options import add_watch_options
 
 if TYPE_CHECKING:
     from weights_sync.prepare import Card
 
-MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
+MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "versions", "digest")
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
 
 
@@ -109,7 +109,7 @@ def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[
     for uri, dest in zip(options.pairs[::2], options.pairs[1::2], strict=True):
         file = Path(dest) / MODEL_FILE
         found = puller.pull(uri, file.parent, limits)
-        rows.append((str(file), "-", "-", "-", "-", f"sha256:{found}") if isinstance(found, str) else _row(file, found))
+        rows.append(_row(file, found))
     if not sys.stderr.isatty():
         models = [dict(zip(MODEL_COLUMNS, row, strict=True)) for row in rows[1:]]
         log("pulled", **metrics.summary(), models=models)
@@ -159,10 +159,14 @@ def _list(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list
     return rows
 
 
-def _row(file: Path, card: "Card") -> tuple[str, ...]:
-    height, width = card.size
-    size = f"{width}x{height}" + (" or any" if card.dynamic else "")
-    return (str(file), card.family, card.task, str(len(card.labels)), size, card.digest)
+def _row(file: Path, found: "Card | str") -> tuple[str, ...]:
+    """Return what a table says of a model: of its card, or of no more than its sha256 (hex)."""
+    versions = str(Versions(file.parent).count)
+    if isinstance(found, str):
+        return (str(file), "-", "-", "-", "-", versions, f"sha256:{found}")
+    height, width = found.size
+    size = f"{width}x{height}" + (" or any" if found.dynamic else "")
+    return (str(file), found.family, found.task, str(len(found.labels)), size, versions, found.digest)
 
 
 def _aligned(rows: Iterable[tuple[str, ...]]) -> str:

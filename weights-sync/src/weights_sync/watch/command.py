@@ -46,18 +46,17 @@ class Wanted:
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> NoReturn:
     """Watch until the process ends."""
-    *uris, dest = options.places
-    if len(uris) > 1 or not (uris or options.follow):
+    if not (options.uri or options.follow):
         parser.error("watch wants URI and DEST, or DEST and --follow")
     changed, pod = threading.Event(), Pod.own()
     events = Events(pod)
-    wanted = Wanted(uris[0] if uris else "", changed)
+    wanted = Wanted(options.uri or "", changed)
 
     def tell(news: News) -> None:
         log(news.kind, **dict(news.facts))
         events.tell(news)
 
-    directory = Path(dest)
+    directory: Path = options.dest
     watcher = Watcher(
         directory, Predictor(options.predictor, options.model, options.load_timeout), Puller(options), served, tell
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from pathlib import Path
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
@@ -9,7 +10,8 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
 
 def add_watch_options(verb: argparse.ArgumentParser) -> None:
     """Add them to the verb."""
-    verb.add_argument("places", nargs="+", metavar="URI DEST", help="where from, and the directory the predictor reads")
+    verb.add_argument("uri", nargs="?", metavar="URI", help="where from; not needed with --follow")
+    verb.add_argument("dest", type=Path, metavar="DEST", help="the directory that the predictor reads")
     verb.add_argument("--predictor", default="http://127.0.0.1:8080", metavar="URL", help="who loads it (%(default)s)")
     verb.add_argument("--model", required=True, metavar="NAME", help="the predictor's name for the model in DEST")
     verb.add_argument("--every", type=seconds, default=60.0, metavar="TIME", help="between looks, as 30s or 5m (60s)")

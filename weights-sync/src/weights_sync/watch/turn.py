@@ -74,8 +74,9 @@ class Watcher:
         if name and name == state.confirmed:
             return
         if state.confirmed and self._versions.record(name).previous == state.confirmed:
-            self.tell(News.of("held", digest=self._digest(name), because=str(error)))
-            self._roll_back()
+            held = News.of("held", digest=self._digest(name), because=str(error))
+            self._roll_back(name)
+            self.tell(held)
         else:
             self._bring(uri)
 
@@ -100,7 +101,7 @@ class Watcher:
         if name == state.refused.version:
             # The same weights by another way than their sha256 told.
             self._remember(refused=replace(state.refused, seen=seen))
-            self._roll_back()
+            self._roll_back(name)
             return
         self._seen = seen
         self._remember(refused=Refused())
@@ -128,7 +129,7 @@ class Watcher:
             else:
                 # It may have been told to stop, and not have died of these weights: they get one more try.
                 self._remember(broken=name)
-                self._roll_back()
+                self._roll_back(name)
             raise
         self._confirm(name)
         self.tell(News.of("serving", digest=digest, model=self.predictor.model))
@@ -144,33 +145,40 @@ class Watcher:
         digest = self._digest(name)
         self._remember(refused=Refused(self._seen, versions.record(name).source, name), broken="")
         self.tell(News.of("refused", digest=digest, because=str(error)))
-        if not self._roll_back():
+        if not self._roll_back(name):
             return
-        before = self._digest(versions.name)
+        now = versions.name
+        before = self._digest(now)
         try:
             with stage("load"):
                 self.predictor.load(before)
         except PredictorError as second:
             self.tell(News.of("rolled back", digest=before, because=f"the predictor does not serve it yet: {second}"))
             return
-        self._confirm(versions.name)
+        self._confirm(now)
         self.tell(News.of("rolled back", digest=before, because=str(error)))
 
-    def _roll_back(self) -> bool:
-        """Place the version before again; return whether there is one. The source may be pulled anew then."""
+    def _roll_back(self, name: str) -> bool:
+        """Place the version before `name` again, if that is still there; return whether something else is, then.
+
+        The source may be pulled anew afterwards.
+        """
         self._seen = ""
         versions = self._versions
         try:
             with versions.lock(self.puller.options.deadline):
-                versions.rollback()
+                if versions.name == name:
+                    versions.rollback()
         except NoVersionError:
             return False
         return True
 
     def _digest(self, name: str) -> str:
-        """Return the `model.digest` of the version `name`, which is the one on the disk."""
+        """Return the `model.digest` of the version `name`."""
         if name not in self._described:
-            self._described = {name: self.describe(self._versions.model)}
+            # What came by other hands is no kept version yet.
+            kept = self._versions.file(name)
+            self._described = {name: self.describe(kept if kept.is_file() else self._versions.model)}
         return self._described[name].digest
 
     @property
