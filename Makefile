@@ -1,7 +1,7 @@
 # Everything a person or CI runs. It needs Python 3.11 to 3.13, make and a package index, and sets the rest up itself.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test bench lint format generate verify clean
+.PHONY: help setup demo serve test e2e bench lint format generate verify clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -17,7 +17,7 @@ MODEL ?= $(if $(filter yolo://shapes,$(WEIGHTS)),shapes,model)
 RUN := $(UV) run --no-sync
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/dev ## the environment, with what tests and checks need
 
@@ -30,6 +30,9 @@ serve: .venv/run ## both servers in the foreground until Ctrl-C [WEIGHTS= MODEL=
 test: .venv/dev ## every test that needs no root and no cluster [TESTS=path]
 	$(RUN) pytest $(TESTS)
 
+e2e: .venv/dev ## the suite on a real cluster, up before and gone after: kind where Docker is, else root on Debian [TESTS=path ADDONS=]
+	@ADDONS='$(ADDONS)' e2e/cluster/suite $(TESTS)
+
 bench: .venv/dev ## what the serving itself costs, stage by stage
 	$(RUN) python bench/plumbing.py
 
@@ -38,6 +41,7 @@ lint: .venv/dev ## style, types and import contracts
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) lint-imports
+	$(RUN) shellcheck --external-sources $$(git grep -lE '^#!.*bash|^# shellcheck shell=bash' -- ':!*.md')
 
 format: .venv/dev ## put the style right
 	$(RUN) ruff check --fix

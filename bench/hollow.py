@@ -12,6 +12,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+CANDIDATES = 1000
+OBJECTS = 50
+SIDE = 640
+
 
 def candidates(count: int, objects: int, side: int) -> dict[str, npt.NDArray[np.generic]]:
     """Return `count` candidates in a letterbox of `side` pixels, the first `objects` with scores from 0.95 to 0.3."""

@@ -24,11 +24,12 @@ def test_each_flag_sets_its_option(parser):
         "--http_port=1",
         "--grpc_port=65535",
         "--max_body_bytes=10",
+        "--max_connection_age=9",
         "--drain_delay=0.5",
         "--grace_period=7",
         "--log_level=debug",
     ]
-    expected = ServerOptions("::1", 1, 65535, 10, 0.5, 7.0, "debug")
+    expected = ServerOptions("::1", 1, 65535, 10, 9.0, 0.5, 7.0, "debug")
     assert ServerOptions.from_arguments(parser.parse_args(arguments)) == expected
 
 

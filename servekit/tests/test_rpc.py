@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kserve.protocol.grpc import grpc_predict_v2_pb2, grpc_predict_v2_pb2_grpc
 
-from servekit.rpc.messages import ModelInferRequest
+from servekit.rpc.messages import ModelInferRequest, message_class
 
 X = {"name": "x", "datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [1.0]}}
 
@@ -112,3 +112,15 @@ def test_no_bytes_are_answered_with_a_defect(server, call, data, cut):
         except grpc.RpcError as error:
             assert error.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}, error  # noqa: PT017
         assert server.rpc("ServerLive").live
+
+
+def test_a_connection_grown_old_is_given_up_between_calls_so_that_its_client_asks_for_addresses_again(start):
+    server = start(max_connection_age=0.2)
+    server.wait_ready()
+    connections = []
+    with server.open_channel() as channel:
+        channel.subscribe(lambda state: connections.append(state is grpc.ChannelConnectivity.READY))
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        request = message_class("ModelInferRequest")(model_name="echo", inputs=[X]).SerializeToString()
+        # Each call would raise if it went down with its connection.
+        server.wait_until(lambda: bool(infer(request)) and sum(connections) >= 3)

@@ -149,6 +149,18 @@ def test_pull_wants_pairs(model, capsys):
     assert "stands alone" in capsys.readouterr().err
 
 
+def test_bare_pairs_of_uri_and_destination_mean_pull(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "sys.argv", ["weights-sync", model.as_uri(), str(tmp_path / "a"), "yolo://shapes", str(tmp_path)]
+    )
+    assert command.main() == 0
+    assert is_prepared(onnx.load(tmp_path / "a" / "model.onnx"))
+    assert is_prepared(onnx.load(tmp_path / "model.onnx"))
+    with pytest.raises(SystemExit):
+        command.main([model.as_uri()])
+    assert "stands alone" in capsys.readouterr().err
+
+
 def test_a_failed_pull_leaves_the_model_before_it(model, tmp_path, capsys):
     command.main(["pull", str(model), str(tmp_path / "a")])
     capsys.readouterr()

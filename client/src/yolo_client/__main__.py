@@ -14,10 +14,13 @@ from yolo_client import demo
 from yolo_client.client import Answer, Client, RequestFailed
 from yolo_client.local import EMBEDDED_WEIGHTS, LocalOptions, LocalServers, LocalServersFailed
 from yolo_client.report import print_answers
+from yolo_client.rollout.command import rollout
 
 app = typer.Typer(
     help="YOLO detection and segmentation, served the KServe way.", no_args_is_help=True, add_completion=False
 )
+
+app.command()(rollout)
 
 Model = Annotated[str, typer.Option(help="Name that the model is served under.")]
 Weights = Annotated[str, typer.Option(help="Where the weights are: a file, or a URI such as yolo://yolox-nano.")]

@@ -52,10 +52,16 @@ class Answer:
 
 
 class Client:
-    """A connection to a transformer, to be closed or used in a `with` block."""
+    """A connection to a transformer, to be closed or used in a `with` block; `transport` is a way of its own there."""
 
-    def __init__(self, url: str = "http://127.0.0.1:8080", model: str = "", timeout_s: float = 60.0) -> None:
-        self._http = httpx2.Client(base_url=url, timeout=timeout_s)
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8080",
+        model: str = "",
+        timeout_s: float = 60.0,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx2.Client(base_url=url, timeout=timeout_s, transport=transport)
         self._model = model
 
     def __enter__(self) -> Self:

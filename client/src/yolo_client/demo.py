@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from yolo_client.boxes import iou
 from yolo_client.client import Answer, Client
 from yolo_client.local import EMBEDDED_WEIGHTS, LocalOptions, LocalServers
 from yolo_client.report import print_answers
@@ -98,16 +98,6 @@ def mistakes(scene: Scene | None, answer: Answer) -> list[str]:
         else:
             unmatched.remove(match)
     return missed + [f"a {found.label} was found where there is none" for found in unmatched]
-
-
-def iou(first: npt.NDArray[np.float32], second: Sequence[float]) -> float:
-    """Return intersection over union of two boxes x1 y1 x2 y2."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = (first[2] - first[0]) * (first[3] - first[1]) + (second[2] - second[0]) * (second[3] - second[1])
-    return float(width * height / (areas - width * height))
 
 
 def _jpeg(image: npt.NDArray[np.uint8]) -> bytes:

@@ -17,6 +17,7 @@ class ServerOptions:
     http_port: int = 8080
     grpc_port: int = 8081
     max_body_bytes: int = 64 << 20
+    max_connection_age_s: float = 60.0
     drain_delay_s: float = 5.0
     grace_period_s: float = 30.0
     log_level: str = "info"
@@ -38,6 +39,13 @@ def parser(program: str, description: str, http_port: int, grpc_port: int) -> ar
     add("--http_port", type=_port, default=http_port, help="port of REST and of /metrics")
     add("--grpc_port", type=_port, default=grpc_port, help="port of gRPC")
     add("--max_body_bytes", type=_positive, default=defaults.max_body_bytes, help="largest request, decompressed")
+    add(
+        "--max_connection_age",
+        dest="max_connection_age_s",
+        type=_seconds,
+        default=defaults.max_connection_age_s,
+        help="seconds after which a gRPC client is told to connect anew, so that it finds new pods; 0 for never",
+    )
     add(
         "--drain_delay",
         dest="drain_delay_s",

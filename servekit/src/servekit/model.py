@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import kserve
 import numpy as np
 
 from servekit.errors import InvalidRequest
 from servekit.inference import InferenceRequest, InferenceResponse, RequestContext
+from servekit.sdk import Model
 from servekit.statistics import ModelStatistics
 from servekit.tensors import from_json
 
@@ -41,7 +41,7 @@ class ModelMetadata:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-class ServedModel(kserve.Model):
+class ServedModel(Model):
     """A model in three stages: `preprocess` and `postprocess` around `predict`, each timed.
 
     A stage gets what the one before returned; `preprocess` gets the `InferenceRequest`, `postprocess` returns the

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-import kserve
 import structlog
 
 from servekit.errors import NotFound, NotLoaded, ServingError, Unavailable
 from servekit.model import ServedModel
+from servekit.sdk import ModelRepository
 
 _log = structlog.get_logger("servekit.repository")
 
@@ -32,7 +32,7 @@ class IndexEntry:
         return {"name": self.name, "version": self.version, "state": self.state, "reason": self.reason}
 
 
-class Repository(kserve.ModelRepository):
+class Repository(ModelRepository):
     """Models by name. Loading one again swaps it: the old one answers until the new one is warm.
 
     A request holds its model, so a model that left the repository lives until its last request is answered.

@@ -17,7 +17,6 @@ import grpc
 import structlog
 import uvicorn
 import uvloop
-from kserve.model_server import ModelServer
 
 from servekit import logs
 from servekit.dataplane import DataPlane
@@ -28,6 +27,7 @@ from servekit.repository import Repository
 from servekit.rest.app import RestApp
 from servekit.rpc.health import Health
 from servekit.rpc.service import build_server
+from servekit.sdk import ModelServer
 
 _log = structlog.get_logger("servekit.server")
 _HEALTH_PERIOD_S: Final = 0.5
@@ -88,7 +88,9 @@ class Server(ModelServer):
         )
         web.config.timeout_graceful_shutdown = None  # the drain below has the one clock
         try:
-            rpc, health = build_server(self.dataplane, _address(options), options.max_body_bytes)
+            rpc, health = build_server(
+                self.dataplane, _address(options), options.max_body_bytes, options.max_connection_age_s
+            )
         except RuntimeError as error:
             listener.close()
             raise StartupFailed(_unusable_port(options.grpc_port, errno.EADDRINUSE)) from error

@@ -43,6 +43,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Asked when a connection ends, which the predictor has happen every minute: its new pods are in the answer.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
 )
 
 

@@ -34,7 +34,7 @@ def script() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code. Errors are one line on standard error."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_with_verb(sys.argv[1:] if arguments is None else arguments))
     try:
         try:
             table = options.run(parser, options)
@@ -49,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     sys.stdout.write(_aligned(table))
     return 0
+
+
+def _with_verb(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the arguments with `pull` before bare pairs: KServe gives its storage initializers no verb."""
+    return ["pull", *arguments] if arguments and "://" in arguments[0] else arguments
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,8 +33,12 @@ _CALL_NAMES: Final = {
 }
 
 
-def build_server(dataplane: DataPlane, address: str, max_message_bytes: int) -> tuple[grpc.aio.Server, Health]:
+def build_server(
+    dataplane: DataPlane, address: str, max_message_bytes: int, max_connection_age_s: float = 0.0
+) -> tuple[grpc.aio.Server, Health]:
     """Return a gRPC server bound to `address`, not yet started, and the health service within it.
+
+    A connection older than `max_connection_age_s`, unless that is 0, is told to go once its calls are answered.
 
     Raises:
         RuntimeError: the address can't be bound.
@@ -50,6 +54,7 @@ def build_server(dataplane: DataPlane, address: str, max_message_bytes: int) -> 
             # Long-lived connections are pinged by their clients through idle times and proxies.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            *_connection_age(max_connection_age_s),
         ]
     )
     server.add_generic_rpc_handlers((InferenceService(dataplane, max_message_bytes).handler(),))
@@ -57,6 +62,11 @@ def build_server(dataplane: DataPlane, address: str, max_message_bytes: int) -> 
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     server.add_insecure_port(address)
     return server, health
+
+
+def _connection_age(age_s: float) -> tuple[tuple[str, int], ...]:
+    # A client asks for addresses again when a connection ends, and never finds new pods while all its old ones stay.
+    return () if not age_s else (("grpc.max_connection_age_ms", round(age_s * 1000)),)
 
 
 class InferenceService:

@@ -1,0 +1,112 @@
+{{/* What every container may do: nothing but compute, and write to /tmp. Fits pod security `restricted`. */}}
+{{- define "yolo-kserve.securityContext" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* Flags of both servers for an orderly end. */}}
+{{- define "yolo-kserve.drainArgs" -}}
+- --drain_delay={{ .Values.drain.delaySeconds }}
+- --grace_period={{ .Values.drain.graceSeconds }}
+{{- end }}
+
+{{/* Seconds from leaving the Services to the end of the process; the collocated predictor outlives its transformer. */}}
+{{- define "yolo-kserve.drainSeconds" -}}
+{{- $one := add .root.Values.drain.preStopSeconds .root.Values.drain.delaySeconds .root.Values.drain.graceSeconds }}
+{{- if eq .topology "collocated" }}{{ add $one .root.Values.drain.delaySeconds .root.Values.drain.graceSeconds }}{{ else }}{{ $one }}{{ end }}
+{{- end }}
+
+{{- define "yolo-kserve.preStop" -}}
+lifecycle:
+  preStop:
+    sleep:
+      seconds: {{ . }}
+{{- end }}
+
+{{/*
+Probes of a server on `port`. It listens at once and is ready when its model is loaded and warm, which may take minutes
+the first time on a GPU. Only the process itself decides on its life: a model that can't answer takes no restart.
+*/}}
+{{- define "yolo-kserve.probes" -}}
+startupProbe:
+  httpGet:
+    path: /v2/health/ready
+    port: {{ .port }}
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: {{ div .root.Values.probes.startupSeconds 2 }}
+readinessProbe:
+  httpGet:
+    path: /v2/health/ready
+    port: {{ .port }}
+  periodSeconds: 5
+  timeoutSeconds: 2
+  failureThreshold: 2
+livenessProbe:
+  httpGet:
+    path: /v2/health/live
+    port: {{ .port }}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- end }}
+
+{{/* Ports of a container; takes `mode` and, for Knative's one port, `knativePort`. */}}
+{{- define "yolo-kserve.ports" -}}
+{{- if eq .mode "Knative" }}
+{{- if eq .knativePort "h2c" }}
+- name: h2c
+  containerPort: 8081
+  protocol: TCP
+{{- else }}
+- name: http1
+  containerPort: 8080
+  protocol: TCP
+{{- end }}
+{{- else }}
+- name: http1
+  containerPort: 8080
+  protocol: TCP
+- name: grpc
+  containerPort: 8081
+  protocol: TCP
+{{- end }}
+{{- end }}
+
+{{/* A place to write. */}}
+{{- define "yolo-kserve.tmpMount" -}}
+- name: tmp
+  mountPath: /tmp
+{{- end }}
+
+{{- define "yolo-kserve.tmpVolume" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .Values.volumes.tmp }}
+{{- end }}
+
+{{/* Where KServe puts the weights; by this name it takes a volume that is there. */}}
+{{- define "yolo-kserve.weightsVolume" -}}
+- name: kserve-provision-location
+  emptyDir:
+    sizeLimit: {{ .Values.volumes.weights }}
+{{- end }}
+
+{{/* Resources with GPUs added; takes `settings` (a component's) and `device`. */}}
+{{- define "yolo-kserve.resources" -}}
+{{- $resources := deepCopy .settings.resources }}
+{{- if eq .device "gpu" }}
+{{- range $kind := list "limits" "requests" }}
+{{- $_ := set $resources $kind (merge (dict $.settings.gpuResource (toString (int $.settings.gpus))) (index $resources $kind | default dict)) }}
+{{- end }}
+{{- end }}
+{{- toYaml $resources }}
+{{- end }}

@@ -1,0 +1,52 @@
+{{/* The release's name, for objects that belong to no model. */}}
+{{- define "yolo-kserve.fullname" -}}
+{{- $name := contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) }}
+{{- $name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Labels of every object. */}}
+{{- define "yolo-kserve.labels" -}}
+app.kubernetes.io/name: yolo-kserve
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* Labels of what belongs to one model; takes `root` and `service`. Pods carry them too. */}}
+{{- define "yolo-kserve.modelLabels" -}}
+{{ include "yolo-kserve.labels" .root }}
+yolo-kserve/model: {{ .service.model }}
+yolo-kserve/track: {{ .service.track }}
+{{- if eq .service.track "canary" }}
+yolo-kserve/stable: {{ .service.model }}
+{{- end }}
+{{- end }}
+
+{{/* Labels that choose the pods of a component; takes `service` and `component`. KServe puts them there. */}}
+{{- define "yolo-kserve.selector" -}}
+serving.kserve.io/inferenceservice: {{ .service.name }}
+component: {{ .component }}
+{{- end }}
+
+{{- define "yolo-kserve.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "yolo-kserve.fullname" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{/* An image; takes `root`, `repository`, `tag` (empty for the release's) and `device`. */}}
+{{- define "yolo-kserve.image" -}}
+{{- $tag := .tag | default .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{- $registry := .root.Values.images.registry | trimSuffix "/" }}
+{{- $suffix := eq (.device | default "cpu") "gpu" | ternary "-gpu" "" }}
+{{- printf "%s%s:%s%s" (empty $registry | ternary "" (printf "%s/" $registry)) .repository $tag $suffix }}
+{{- end }}
+
+{{/* The runtime for a device, topology and mode. */}}
+{{- define "yolo-kserve.runtime" -}}
+yolo-onnxruntime-{{ .device }}{{ if eq .topology "collocated" }}-collocated{{ end }}{{ if eq .mode "Knative" }}-knative{{ end }}
+{{- end }}
+
+{{/* Host of a model's route; takes `root` and `model`. */}}
+{{- define "yolo-kserve.host" -}}
+{{ .model }}.{{ .root.Release.Namespace }}.{{ .root.Values.route.domain }}
+{{- end }}

@@ -1,0 +1,195 @@
+"""The Kubernetes API as this command uses it: JSON documents by path, and what pods serve, through the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import httpx2
+import orjson
+import urllib3
+from kubernetes import client, config
+
+Document = dict[str, Any]
+_TIMEOUT_S: Final = 30.0
+_CONFLICTS: Final = 10
+_NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_VERBS: Final = {"GET": "read", "POST": "create", "PUT": "change", "DELETE": "delete"}
+
+
+class ClusterFailed(Exception):
+    """The cluster can't be used, or does not do what is asked of it; the message is one line a person can act on."""
+
+
+class NotFound(ClusterFailed):
+    """There is no such object."""
+
+
+class Conflict(ClusterFailed):
+    """Someone else changed the object in between, or it exists already."""
+
+
+class Api:
+    """The API server that the kubeconfig, or else the pod that this runs in, names."""
+
+    def __init__(self, namespace: str = "", context: str = "") -> None:
+        """Connect; `namespace` and `context` are the kubeconfig's own where they are empty.
+
+        Raises:
+            ClusterFailed: nothing says where the cluster is.
+
+        """
+        try:
+            self._client = config.new_client_from_config(context=context or None)
+            _, active = config.list_kube_config_contexts()
+            own = active["context"].get("namespace", "default")
+        except config.ConfigException as error:
+            self._client, own = _client_of_this_pod(error)
+        self.namespace = namespace or own
+
+    def get(self, path: str, **query: str) -> Document:
+        """Return a document.
+
+        Raises:
+            NotFound: it does not exist.
+            ClusterFailed: the cluster does not answer, or refuses.
+
+        """
+        return self._document("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def create(self, path: str, document: Document) -> Document:
+        """Create a document in the collection `path`, and return it as the cluster holds it; raises like `get`."""
+        return self._document("POST", path, document)
+
+    def delete(self, path: str) -> None:
+        """Delete what is at `path`, if it is there; what it owns goes with it."""
+        try:
+            self._document("DELETE", path)
+        except NotFound:
+            return
+
+    def edit(self, path: str, change: Callable[[Document], Document]) -> Document:
+        """Put what `change` makes of a document in its place, unless that is the same, and return what holds then.
+
+        `change` is called again where someone else was quicker.
+        """
+        for _ in range(_CONFLICTS):
+            before = self.get(path)
+            after = change(before)
+            if after == before:
+                return before
+            try:
+                return self._document("PUT", path, after)
+            except Conflict:
+                continue
+        raise Conflict(f"{path.rpartition('/')[2]} is being changed by someone else all the time")
+
+    def log(self, pod: str, container: str, *, previous: bool) -> str:
+        """Return the last lines of a container's log, empty where there is none."""
+        query = urlencode({"container": container, "tailLines": "20", "previous": str(previous).lower()})
+        try:
+            response = self.send("GET", f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log?{query}")
+        except ClusterFailed:
+            return ""
+        return response.data.decode(errors="replace") if response.status == HTTPStatus.OK else ""
+
+    def send(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        """Return the API server's answer to a request as it is.
+
+        Raises:
+            ClusterFailed: the cluster does not answer.
+
+        """
+        settings = self._client.configuration.auth_settings().values()
+        credentials = {setting["key"]: setting["value"] for setting in settings if setting["value"]}
+        host = self._client.configuration.host
+        try:
+            return self._client.rest_client.pool_manager.request(  # type: ignore[no-any-return] # the library says nothing
+                method,
+                host + path,
+                body=body,
+                headers={**(headers or {}), **credentials},
+                timeout=_TIMEOUT_S,
+                retries=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterFailed(f"the cluster at {host} does not answer: {_cause(error)}") from error
+
+    def _document(self, method: str, path: str, document: Document | None = None) -> Document:
+        body = None if document is None else orjson.dumps(document)
+        headers = {"accept": "application/json", "content-type": "application/json"}
+        response = self.send(method, path, body, headers)
+        answer = _parsed(response.data)
+        if response.status < HTTPStatus.BAD_REQUEST:
+            return answer
+        message = str(answer.get("message", "")) or f"status {response.status}"
+        raise _error(method, response.status, message)
+
+
+class PodTransport(httpx2.BaseTransport):
+    """HTTP to a pod's port through the API server's proxy, so that it works wherever kubectl does."""
+
+    def __init__(self, api: Api, pod: str, port: int) -> None:
+        self._api = api
+        self._base = f"/api/v1/namespaces/{api.namespace}/pods/{pod}:{port}/proxy"
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request to the pod."""
+        headers = {name: value for name, value in request.headers.items() if name != "host"}
+        path = request.url.raw_path.decode()
+        try:
+            response = self._api.send(request.method, self._base + path, request.read(), headers)
+        except ClusterFailed as error:
+            raise httpx2.ConnectError(str(error), request=request) from error
+        if _is_the_proxys(response):
+            raise httpx2.ConnectError("the pod does not answer", request=request)
+        kept = {name: value for name, value in response.headers.items() if name.lower() != "content-encoding"}
+        return httpx2.Response(response.status, headers=kept, content=response.data, request=request)
+
+
+def object_path(group: str, namespace: str, kind: str, name: str = "") -> str:
+    """Return the path of an object, or of its collection; `group` is like `apps/v1`, and `v1` for the core."""
+    root = f"/api/{group}" if "/" not in group else f"/apis/{group}"
+    return f"{root}/namespaces/{quote(namespace, safe='')}/{kind}" + (f"/{quote(name, safe='')}" if name else "")
+
+
+def _client_of_this_pod(error: Exception) -> tuple[Any, str]:
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        raise ClusterFailed(
+            f"no cluster: {str(error).splitlines()[0].rstrip('.')} (KUBECONFIG names the file)"
+        ) from error
+    return client.ApiClient(), _NAMESPACE_FILE.read_text("utf-8").strip()
+
+
+def _error(method: str, status: int, message: str) -> ClusterFailed:
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFound(message)
+    if status == HTTPStatus.CONFLICT:
+        return Conflict(message)
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return ClusterFailed(f"not allowed to {_VERBS[method]} that: {message}")
+    return ClusterFailed(message.replace("\n", " "))
+
+
+def _parsed(data: bytes) -> Document:
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {"message": data.decode(errors="replace")[:200]}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _is_the_proxys(response: urllib3.BaseHTTPResponse) -> bool:
+    """Tell whether the API server, and not the pod, answers: with an error object of its own."""
+    return response.status >= HTTPStatus.BAD_REQUEST and _parsed(response.data).get("kind") == "Status"
+
+
+def _cause(error: Exception) -> str:
+    return str(error).rpartition(": ")[2].strip("')\"") or type(error).__name__

@@ -1,0 +1,79 @@
+"""The same pictures to both versions: what each finds, how long it takes, and how often it fails."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from yolo_client.client import Answer, Client, Detection, RequestFailed
+from yolo_client.demo import Sample
+from yolo_client.rollout.agreement import Agreement, compare, total
+
+
+@dataclass(slots=True)
+class Answers:
+    """What one version said of pictures.
+
+    found: by picture, its first answer's detections. seconds: what the server itself took for each answer. errors: how
+    many requests it did not answer, or refused. refusal: the last reason.
+    """
+
+    found: dict[str, tuple[Detection, ...]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    errors: int = 0
+    refusal: str = ""
+
+    @property
+    def requests(self) -> int:
+        """How many pictures were sent."""
+        return len(self.seconds) + self.errors
+
+    @property
+    def p95_s(self) -> float:
+        """The time that 95 % of the answers took at most, the nearest rank; NaN without answers."""
+        return sorted(self.seconds)[math.ceil(0.95 * len(self.seconds)) - 1] if self.seconds else math.nan
+
+    def take(self, picture: str, answer: Answer) -> None:
+        """Note an answer."""
+        self.found.setdefault(picture, answer.detections)
+        self.seconds.append(sum(answer.stages_us.values()) / 1e6 or answer.elapsed_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What both versions said of the same pictures."""
+
+    stable: Answers
+    canary: Answers
+
+    @property
+    def agreement(self) -> Agreement:
+        """The agreement on what the stable version answered; in what the canary did not, it saw nothing."""
+        return total(compare(found, self.canary.found.get(name, ())) for name, found in self.stable.found.items())
+
+
+def ask(stable: Sequence[Client], canary: Sequence[Client], samples: Sequence[Sample], requests: int) -> Probe:
+    """Send `requests` pictures, but each at least once, to both versions in turn, and to the pods of each in turn.
+
+    A picture that the stable version refuses is no evidence against the canary and is left out. The stable version may
+    have no pods left; then only the canary's times and failures are known.
+    """
+    probe = Probe(Answers(), Answers())
+    ours, theirs = itertools.cycle(stable), itertools.cycle(canary)
+    for sample in itertools.islice(itertools.cycle(samples), max(requests, len(samples))):
+        if stable and not _send(next(ours), sample, probe.stable):
+            continue
+        _send(next(theirs), sample, probe.canary)
+    return probe
+
+
+def _send(client: Client, sample: Sample, answers: Answers) -> bool:
+    try:
+        answers.take(sample.name, client.detect(sample.data, use_cache=False))
+    except RequestFailed as error:
+        answers.errors += 1
+        answers.refusal = str(error)
+        return False
+    return True

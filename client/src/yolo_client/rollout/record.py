@@ -1,0 +1,70 @@
+"""What a rollout leaves in the cluster: Events on the InferenceService, and a report in a ConfigMap beside it.
+
+Not an annotation of the InferenceService: KServe copies those into the pods' templates, so that noting a verdict would
+start every pod anew (Standard mode) or make another revision (Knative).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+
+from yolo_client.rollout.api import Api, Document, NotFound, object_path
+from yolo_client.rollout.services import service_path
+
+_COMPONENT: Final = "yolo-kserve-rollout"
+# The API server refuses longer ones.
+_MAX_NOTE: Final = 1024
+
+
+class Record:
+    """Where a rollout of one InferenceService is written down."""
+
+    def __init__(self, api: Api, name: str) -> None:
+        self._api, self._name = api, name
+        service = api.get(service_path(api, name))
+        self._reference = {
+            "apiVersion": service["apiVersion"],
+            "kind": service["kind"],
+            "name": name,
+            "uid": service["metadata"]["uid"],
+        }
+
+    def event(self, reason: str, note: str, *, warning: bool = False) -> None:
+        """Leave an Event on the InferenceService; `reason` is one word in camel case."""
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        self._api.create(
+            object_path("events.k8s.io/v1", self._api.namespace, "events"),
+            {
+                "apiVersion": "events.k8s.io/v1",
+                "kind": "Event",
+                "metadata": {"name": f"{self._name}.{uuid.uuid4().hex[:16]}", "namespace": self._api.namespace},
+                "eventTime": now,
+                "type": "Warning" if warning else "Normal",
+                "reason": reason,
+                "action": "Rollout",
+                "note": note[:_MAX_NOTE],
+                "reportingController": _COMPONENT,
+                "reportingInstance": _COMPONENT,
+                "regarding": {**self._reference, "namespace": self._api.namespace},
+            },
+        )
+
+    def report(self, verdict: str, reason: str, steps: Sequence[Document]) -> None:
+        """Put the report of the last rollout into the ConfigMap `NAME-rollout`, which goes when its owner goes."""
+        data = {
+            "verdict": verdict,
+            "reason": reason,
+            "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "steps": orjson.dumps(list(steps)).decode(),
+        }
+        collection, name = object_path("v1", self._api.namespace, "configmaps"), f"{self._name}-rollout"
+        try:
+            self._api.edit(f"{collection}/{name}", lambda held: {**held, "data": data})
+        except NotFound:
+            metadata = {"name": name, "namespace": self._api.namespace, "ownerReferences": [self._reference]}
+            self._api.create(collection, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})

@@ -1,0 +1,1 @@
+"""The three ways in which KServe serves two versions side by side."""

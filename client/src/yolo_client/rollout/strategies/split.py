@@ -1,0 +1,121 @@
+"""A canary as a second InferenceService, `NAME-canary`, behind the weighted HTTPRoute `NAME-route`.
+
+Transformer and predictor of a version stay together: the route chooses the transformer, which knows only its own
+version's predictor.
+"""
+
+from __future__ import annotations
+
+from yolo_client.rollout.api import Api, ClusterFailed, Document, NotFound, object_path
+from yolo_client.rollout.patience import Patience
+from yolo_client.rollout.services import (
+    COMPONENT_LABEL,
+    SERVICE_LABEL,
+    Selector,
+    model_of,
+    pods_of,
+    replaced,
+    serve,
+    service_path,
+    source_of,
+)
+from yolo_client.rollout.strategies import copies, routes
+
+
+class Split:
+    """The canary that a second InferenceService is."""
+
+    def __init__(self, api: Api, name: str, patience: Patience) -> None:
+        self._api, self._name, self._patience = api, name, patience
+        self._canary = f"{name}-canary"
+        self._backends = routes.Backends(f"{name}-transformer", f"{name}-canary-transformer")
+        self._route = object_path("gateway.networking.k8s.io/v1", api.namespace, "httproutes", f"{name}-route")
+        self._before = model_of(api.get(service_path(api, name)))
+
+    @property
+    def owner(self) -> str:
+        """The name of the InferenceService that describes the canary."""
+        return self._canary
+
+    def percent(self) -> int:
+        """Return the canary's weight in the route, -1 where it does not exist."""
+        try:
+            self._api.get(service_path(self._api, self._canary))
+        except NotFound:
+            return -1
+        return routes.percent_of(self._get_route(), self._backends)
+
+    def sources(self) -> tuple[str, str]:
+        """Return the `storageUri` of both InferenceServices."""
+        stable = source_of(self._api.get(service_path(self._api, self._name)))
+        try:
+            return stable, source_of(self._api.get(service_path(self._api, self._canary)))
+        except NotFound:
+            return stable, ""
+
+    def selectors(self) -> tuple[Selector, Selector]:
+        """Return the labels of the transformers and predictors of both InferenceServices."""
+        return _selector(self._name), _selector(self._canary)
+
+    def create(self, source: str) -> None:
+        """Copy the InferenceService with other weights, and the Service through which it finds its predictor."""
+        routes.percent_of(self._get_route(), self._backends)
+        stable = self._api.get(service_path(self._api, self._name))
+        canary = self._api.create(service_path(self._api), copies.canary_service(stable, source))
+        services = object_path("v1", self._api.namespace, "services")
+        try:
+            headless = self._api.get(f"{services}/{self._name}-predictor-grpc")
+        except NotFound:
+            return
+        self._api.create(services, copies.headless_service(headless, self._name, canary))
+
+    def weigh(self, percent: int) -> None:
+        """Set the weights of the route's rules."""
+        self._api.edit(self._route, lambda route: routes.weighted(route, self._backends, percent))
+
+    def promote(self) -> None:
+        """Roll the stable version's pods over to the canary's model while the canary has all traffic; then part."""
+        self.weigh(100)
+        self._patience.routed()
+        model = model_of(self._api.get(service_path(self._api, self._canary)))
+        self._give(model)
+        self._patience.until(
+            lambda: serve(pods_of(self._api, _selector(self._name).predicting), model["storageUri"]),
+            f"a stable version with the weights {model['storageUri']}",
+        )
+        self._remove()
+
+    def roll_back(self) -> None:
+        """Give the stable version its own model and all traffic."""
+        self._give(self._before)
+        self.weigh(0)
+        try:
+            canary = self._api.get(service_path(self._api, self._canary))
+        except NotFound:
+            return
+        if copies.is_ours(canary):
+            self._remove()
+
+    def _give(self, model: Document) -> None:
+        self._api.edit(
+            service_path(self._api, self._name), lambda service: replaced(service, model, "spec", "predictor", "model")
+        )
+
+    def _remove(self) -> None:
+        self._api.edit(self._route, lambda route: routes.without_canary(route, self._backends))
+        self._patience.routed()
+        self._api.delete(service_path(self._api, self._canary))
+
+    def _get_route(self) -> Document:
+        try:
+            return self._api.get(self._route)
+        except NotFound:
+            raise ClusterFailed(
+                f"there is no HTTPRoute {self._name}-route in {self._api.namespace}: "
+                "a canary needs it, and the chart makes it with route.enabled"
+            ) from None
+
+
+def _selector(service: str) -> Selector:
+    component = f"{SERVICE_LABEL}={service},{COMPONENT_LABEL}="
+    return Selector(f"{component}transformer", f"{component}predictor")

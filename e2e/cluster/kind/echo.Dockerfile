@@ -1,0 +1,4 @@
+FROM scratch
+COPY echo /echo
+ENTRYPOINT ["/echo"]
+USER 65532:65532

@@ -1,0 +1,3 @@
+module yolo-kserve/cluster/pod
+
+go 1.24.0
