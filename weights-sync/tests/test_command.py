@@ -215,7 +215,7 @@ def test_a_download_stops_at_the_limit(site, tmp_path, capsys, path, reason):
         ("https://127.0.0.1:1/net.onnx", "can not download https://127.0.0.1:1/net.onnx"),
         (
             "ftp://host/net.onnx",
-            "can not read ftp: URIs; there are az, file, gs, hf, http, https, package, pvc, s3",
+            "can not read ftp: URIs; there are az, file, gs, hf, http, https, oci, package, pvc, s3",
         ),
         ("file://elsewhere/net.onnx", "of this machine"),
         ("pvc://claim/../../etc/passwd", "names a file on a claim"),

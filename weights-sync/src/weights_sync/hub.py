@@ -10,8 +10,9 @@ import re
 from urllib.parse import quote
 
 from weights_sync.errors import SourceError
+from weights_sync.exchange import Login
 from weights_sync.limits import Limits
-from weights_sync.web import read_text
+from weights_sync.web import read
 
 _URI = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/([^?#]+)", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -31,19 +32,19 @@ def hub_address(uri: str, *, checked: bool) -> str:
 
 def pinned(uri: str, limits: Limits) -> str:
     """Return the URI of a file with the commit that its branch or tag is at now."""
-    match = _named(uri)
-    repository, revision, path = match.groups()
+    repository, revision, path = _named(uri).groups()
     revision = revision or "main"
-    if not _COMMIT.fullmatch(revision):
-        url = f"{_endpoint()}/api/models/{repository}/revision/{quote(revision, safe='')}"
-        try:
-            found = json.loads(read_text(url, limits, _MAX_ANSWER_BYTES, hub_token()))["sha"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(f"the hub has no {repository} at {revision[:80]}, or keeps it from HF_TOKEN") from error
-        revision = str(found)
-        if not _COMMIT.fullmatch(revision):
-            raise SourceError(f"the hub names no commit for {repository} at {match[2] or 'main'}")
-    return f"hf://{repository}@{revision}/{path}"
+    if _COMMIT.fullmatch(revision):
+        return f"hf://{repository}@{revision}/{path}"
+    url = f"{_endpoint()}/api/models/{repository}/revision/{quote(revision, safe='')}"
+    answer = read(url, limits, _MAX_ANSWER_BYTES, login=hub_login())
+    try:
+        commit = str(json.loads(answer.data)["sha"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"the hub has no {repository} at {revision[:80]}, or keeps it from HF_TOKEN") from error
+    if not _COMMIT.fullmatch(commit):
+        raise SourceError(f"the hub names no commit for {repository} at {revision[:80]}")
+    return f"hf://{repository}@{commit}/{path}"
 
 
 def _named(uri: str) -> re.Match[str]:
@@ -57,6 +58,7 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
-def hub_token() -> str:
-    """Return the bearer token of the environment, empty where there is none."""
-    return os.environ.get("HF_TOKEN", "")
+def hub_login() -> Login:
+    """Return the login of the environment: its bearer token, if it has one."""
+    token = os.environ.get("HF_TOKEN", "")
+    return lambda _: {"Authorization": f"Bearer {token}"} if token else {}

@@ -1,8 +1,9 @@
 """Where weights come from: a URI in, a verified file on this disk out."""
 
 import hashlib
+import http.client
+import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -11,15 +12,18 @@ from urllib.parse import unquote, urlsplit
 
 from weights_sync.archives import is_archive, unpack
 from weights_sync.catalogue import Site, find
-from weights_sync.errors import DeadlineError, DigestError, SourceError, TooLargeError
-from weights_sync.hub import hub_address, hub_token
+from weights_sync.credentials import host_login
+from weights_sync.errors import ArchiveError, DeadlineError, DigestError, SourceError, TooLargeError
+from weights_sync.hub import hub_address, hub_login
 from weights_sync.limits import Limits
 from weights_sync.manifest import in_manifest
 from weights_sync.objects import download_object
+from weights_sync.oci import download_artefact
 from weights_sync.place import place
+from weights_sync.stores.azure import needs_azure
 from weights_sync.transfer import Fetched
 from weights_sync.versions import digest_of
-from weights_sync.web import download, read_text
+from weights_sync.web import download, read
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -41,10 +45,11 @@ def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Si
             f"can not read {scheme.group() if scheme else ''} URIs; there are {', '.join(sorted(_READERS))}"
         )
     fetched = reader(place, _Task(incoming, limits, wanted, known, site or Site()))
-    if is_archive(place) and not fetched.unchanged:
-        folder = incoming / "unpacked"
-        shutil.rmtree(folder, ignore_errors=True)
-        return replace(fetched, file=unpack(fetched.file, folder, limits), unpacked=True)
+    if is_archive(place) and reader not in {_named, _registry} and not fetched.unchanged:
+        model = unpack(fetched.file, incoming / "unpacked", limits)
+        if model is None:
+            raise ArchiveError("the archive holds no models: one .onnx file, or one model.onnx, is served")
+        return replace(fetched, file=model, unpacked=True)
     return fetched
 
 
@@ -109,10 +114,15 @@ def _local(uri: str, task: _Task) -> Fetched:
 
 
 def _web(uri: str, task: _Task) -> Fetched:
-    fetched = download(uri, task.part(uri), task.limits, wanted=task.wanted, known=task.known)
+    if needs_azure(urlsplit(uri), os.environ):
+        return _object(uri, task)
+    login = host_login(uri)
+    fetched = download(uri, task.part(uri), task.limits, wanted=task.wanted, known=task.known, login=login)
     if not task.wanted and not fetched.unchanged:
         parts = urlsplit(uri)
-        text = read_text(parts._replace(path=f"{parts.path}.sha256").geturl(), task.limits, _MAX_MANIFEST_BYTES)
+        beside = parts._replace(path=f"{parts.path}.sha256").geturl()
+        answer = read(beside, task.limits, _MAX_MANIFEST_BYTES, login=login)
+        text = answer.data.decode(errors="replace") if answer.status == http.client.OK else ""
         # A server may answer anything with some page: what has no digest in it is no manifest.
         _check(fetched.sha256, in_manifest(text, PurePosixPath(unquote(parts.path)).name) or fetched.sha256)
     return fetched
@@ -124,7 +134,11 @@ def _object(uri: str, task: _Task) -> Fetched:
 
 def _hub(uri: str, task: _Task) -> Fetched:
     address = hub_address(uri, checked=bool(task.wanted))
-    return download(address, task.part(uri), task.limits, wanted=task.wanted, known=task.known, token=hub_token())
+    return download(address, task.part(uri), task.limits, wanted=task.wanted, known=task.known, login=hub_login())
+
+
+def _registry(uri: str, task: _Task) -> Fetched:
+    return download_artefact(uri, task.incoming, task.limits, wanted=task.wanted, known=task.known)
 
 
 def _mounted(uri: str, task: _Task) -> Fetched:
@@ -174,6 +188,7 @@ _READERS: dict[str, Callable[[str, _Task], Fetched]] = {
     "hf": _hub,
     "http": _web,
     "https": _web,
+    "oci": _registry,
     "package": _packaged,
     "pvc": _mounted,
     "s3": _object,

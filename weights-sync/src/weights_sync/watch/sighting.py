@@ -1,17 +1,22 @@
 """What a source says of its content without giving it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from weights_sync.catalogue import Site, find
+from weights_sync.credentials import host_login
 from weights_sync.errors import SourceError
+from weights_sync.exchange import shown
 from weights_sync.hub import pinned
 from weights_sync.limits import Limits
 from weights_sync.objects import read_object_mark
+from weights_sync.oci import read_artefact_mark
 from weights_sync.sources import CLAIMS, split_digest
-from weights_sync.web import read_mark, shown
+from weights_sync.stores.azure import needs_azure
+from weights_sync.web import read_mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,12 @@ def _first_mark(sources: tuple[str, ...], limits: Limits, site: Site) -> str:
     raise SourceError("; ".join(failures))
 
 
+def _web_mark(place: str, limits: Limits) -> str:
+    if needs_azure(urlsplit(place), os.environ):
+        return read_object_mark(place, limits)
+    return read_mark(place, limits, host_login(place))
+
+
 def _file_mark(place: str, _limits: Limits) -> str:
     return _stat(Path(unquote(urlsplit(place).path)) if place.lower().startswith("file:") else Path(place))
 
@@ -85,8 +96,9 @@ _MARKS: dict[str, Callable[[str, Limits], str]] = {
     "az": read_object_mark,
     "file": _file_mark,
     "gs": read_object_mark,
-    "http": read_mark,
-    "https": read_mark,
+    "http": _web_mark,
+    "https": _web_mark,
+    "oci": read_artefact_mark,
     "package": _packaged_mark,
     "pvc": _claim_mark,
     "s3": read_object_mark,
