@@ -52,7 +52,8 @@ def s3():
         address = f"http://127.0.0.1:{port}"
         # A bucket is made by putting its name, which the store has no call for.
         ask("PUT", f"{address}/models")
-        store = obstore.store.S3Store("models", endpoint=address, skip_signature=True, client_options=HTTP)
+        keys = {"access_key_id": "id", "secret_access_key": "key", "region": "us-east-1"}
+        store = obstore.store.S3Store("models", endpoint=address, client_options=HTTP, **keys)
         environment = {
             "AWS_ACCESS_KEY_ID": "id",
             "AWS_SECRET_ACCESS_KEY": "key",

@@ -45,7 +45,8 @@ def connect() -> Any:
         if here:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            config.load_kube_config(client_configuration=configuration)
+            # Read here: the client itself looks at the variable once, as it is imported.
+            config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise FollowError(f"there is no way to a cluster: {explain(error)}") from error
     return client.ApiClient(configuration)
