@@ -1,4 +1,4 @@
-"""A real Kubernetes API without a cluster: etcd and kube-apiserver on loopback, for tests of what talks to it.
+"""Ports, and a real Kubernetes API without a cluster: etcd and kube-apiserver on loopback, for who talks to it.
 
 The programs are those that `e2e/cluster/build` left in the cache; without them the tests that ask for it are skipped.
 """
@@ -12,7 +12,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,8 @@ def _free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def free_ports() -> object:
-    """Return a function that returns ports which nothing listened on a moment ago."""
+def free_ports() -> Callable[[int], list[int]]:
+    """Return a function that returns ports of 127.0.0.1 which nothing listened on a moment ago."""
     return _free_ports
 
 

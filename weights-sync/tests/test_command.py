@@ -233,6 +233,27 @@ def test_a_source_that_can_not_be_read_is_named(tmp_path, capsys, uri, reason):
     assert "secret" not in line
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("ALLOW_HTTP", "maybe", "WEIGHTS_SYNC_ALLOW_HTTP is 'maybe': say true or false"),
+        ("ATTEMPTS", "many", "argument --attempts: invalid int value: 'many'"),
+    ],
+)
+def test_a_setting_of_the_environment_that_is_none_is_refused_by_its_name(name, value, complaint, capsys, monkeypatch):
+    monkeypatch.setenv(f"WEIGHTS_SYNC_{name}", value)
+    with pytest.raises(SystemExit):
+        command.main(["yolo://shapes", "served"])
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "prepared"), [("true", False), ("0", True)])
+def test_the_environment_stands_for_the_flags_that_kserve_can_not_pass(value, prepared, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEIGHTS_SYNC_AS_IT_IS", value)
+    assert command.main([model.as_uri(), str(tmp_path / "served")]) == 0
+    assert is_prepared(onnx.load(tmp_path / "served" / "model.onnx")) == prepared
+
+
 def test_a_named_model_comes_from_the_first_source_that_has_it(model, site, tmp_path, capsys, monkeypatch):
     entry = Entry("mine", (f"{site}/missing", f"{site}/net.onnx"), "MIT", "yolov8", "detect", DIGEST, len(DATA))
     monkeypatch.setitem(catalogue(), "mine", entry)

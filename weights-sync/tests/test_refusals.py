@@ -16,7 +16,9 @@ from weights_sync.errors import (
     UnsupportedModelError,
     WeightsError,
 )
-from weights_sync.prepare import is_prepared, prepare_file, prepare_model
+from weights_sync.make import make
+from weights_sync.order import Order
+from weights_sync.prepare import is_prepared, prepare_model, read_card
 
 BAD_FILES = {
     "empty.onnx": (DamagedModelError, "is empty"),
@@ -28,12 +30,11 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_each_bad_file_is_refused_with_a_reason_of_its_own(name, assets, tmp_path):
+def test_each_bad_file_is_refused_with_a_reason_of_its_own(name, assets):
     kind, reason = BAD_FILES[name]
     with pytest.raises(kind, match=reason) as caught:
-        prepare_file(assets / "weights" / "bad" / name, tmp_path / "model.onnx")
+        make(assets / "weights" / "bad" / name, Order())
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
 
 
 def test_no_bad_file_is_left_out_above(assets):
@@ -64,12 +65,12 @@ def test_a_model_over_the_limit_is_refused_before_it_is_read(tmp_path):
         prepare_model(data, max_bytes=1000)
     (tmp_path / "big.onnx").write_bytes(data)
     with pytest.raises(TooLargeError, match="the limit is 1000"):
-        prepare_file(tmp_path / "big.onnx", tmp_path / "out.onnx", max_bytes=1000)
+        make(tmp_path / "big.onnx", Order(max_bytes=1000))
 
 
 def test_a_missing_file_is_named_without_its_folder(tmp_path):
     with pytest.raises(SourceError, match=r"^can not read none.onnx: No such file"):
-        prepare_file(tmp_path / "none.onnx", tmp_path / "out.onnx")
+        make(tmp_path / "none.onnx", Order())
 
 
 def test_operators_of_others_are_refused():
@@ -142,10 +143,10 @@ def external(tmp_path, location):
 
 def test_weights_beside_the_model_are_taken_in(tmp_path):
     file = external(tmp_path, "net.bin")
-    card = prepare_file(file, tmp_path / "out" / "model.onnx")
-    assert is_prepared(onnx.load(tmp_path / "out" / "model.onnx", load_external_data=False))
+    prepared = make(file, Order())
+    assert is_prepared(prepared)
     data = file.read_bytes() + (tmp_path / "net.bin").read_bytes()
-    assert card.digest == "sha256:" + hashlib.sha256(data).hexdigest()
+    assert read_card(prepared).digest == "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 @pytest.mark.parametrize("location", ["../net.bin", "/etc/hostname", "link.bin", "", "a\\..\\b"])
@@ -156,14 +157,14 @@ def test_weights_outside_the_directory_are_not_read(tmp_path, location):
     (inside / "net.bin").rename(tmp_path / "net.bin")
     (inside / "link.bin").symlink_to(tmp_path / "net.bin")
     with pytest.raises(UnsupportedModelError, match="outside its directory"):
-        prepare_file(file, tmp_path / "model.onnx")
+        make(file, Order())
 
 
 def test_weights_beside_the_model_that_are_gone_are_named(tmp_path):
     file = external(tmp_path, "net.bin")
     (tmp_path / "net.bin").unlink()
     with pytest.raises(DamagedModelError, match=r"'net.bin', which is not there"):
-        prepare_file(file, tmp_path / "model.onnx")
+        make(file, Order())
 
 
 def test_weights_in_other_files_are_refused_where_there_is_no_directory(tmp_path):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from weights_sync.errors import BusyError, NoSpaceError, NoVersionError, SourceError
-from weights_sync.place import written
-from weights_sync.versions import Record, Versions, digest_of
+from weights_sync.place import digest_of, written
+from weights_sync.versions import Record, Versions
 
 # Serves the bytes of argument 2 in the directory of argument 1, and dies at the audited step of argument 3.
 WRITER = """

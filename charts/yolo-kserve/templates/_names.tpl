@@ -50,3 +50,9 @@ yolo-onnxruntime-{{ .device }}{{ if eq .topology "collocated" }}-collocated{{ en
 {{- define "yolo-kserve.host" -}}
 {{ .model }}.{{ .root.Release.Namespace }}.{{ .root.Values.route.domain }}
 {{- end }}
+
+{{/* Where pods of the cluster reach a model; takes `root` and `service`. */}}
+{{- define "yolo-kserve.innerUrl" -}}
+{{- $component := eq .service.topology "collocated" | ternary "predictor" "transformer" -}}
+http://{{ .service.name }}-{{ $component }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
+{{- end }}

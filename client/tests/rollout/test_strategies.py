@@ -203,7 +203,13 @@ def split_service() -> dict:
         "args": ["--predictor_host=m-predictor-grpc.ns.svc.cluster.local:8081"],
         "env": [{"name": "NOT_OURS", "value": "other-m-predictor-grpc"}],
     }
-    before = service(transformer={"containers": [container], "labels": {"yolo-kserve/track": "stable"}})
+    spread = {"labelSelector": {"matchLabels": {"serving.kserve.io/inferenceservice": "m", "component": "transformer"}}}
+    transformer = {
+        "containers": [container],
+        "labels": {"yolo-kserve/track": "stable"},
+        "topologySpreadConstraints": [spread],
+    }
+    before = service(transformer=transformer)
     before["metadata"]["labels"] = {"helm.sh/chart": "c", "app.kubernetes.io/managed-by": "Helm", "team": "a"}
     before["metadata"]["annotations"] = {
         "meta.helm.sh/release-name": "r",
@@ -223,6 +229,8 @@ def test_a_copied_service_has_new_weights_and_calls_its_own_predictor_by_the_mod
     assert container["env"] == [{"name": "NOT_OURS", "value": "other-m-predictor-grpc"}]
     assert canary["spec"]["predictor"]["model"]["args"] == ["--threads=2", "--model_name=m"]
     assert canary["spec"]["transformer"]["labels"]["yolo-kserve/track"] == "canary"
+    (spread,) = canary["spec"]["transformer"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"]["serving.kserve.io/inferenceservice"] == "m-canary"
     assert before == split_service()
 
 

@@ -60,6 +60,10 @@ class DigestError(WeightsError):
     """The bytes are not the ones that were asked for."""
 
 
+class SignatureError(WeightsError):
+    """Nobody who is trusted signed the weights, or who is trusted can not be told."""
+
+
 class TooLargeError(WeightsError):
     """The weights are over the size limit."""
 
@@ -80,6 +84,10 @@ class DamagedModelError(ModelError):
 
 class UnsupportedModelError(ModelError):
     """The file is valid ONNX, of a kind that `prepare` does not do."""
+
+
+class AccuracyError(WeightsError):
+    """The quantised model finds too little of what the original finds."""
 
 
 class UnwantedError(WeightsError):

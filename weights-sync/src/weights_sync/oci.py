@@ -16,10 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from weights_sync.archives import unpack
+from weights_sync.cache import Cache
 from weights_sync.errors import ArchiveError, DigestError, SourceError
 from weights_sync.exchange import Login, speaks_tls
 from weights_sync.limits import Limits
 from weights_sync.login import registry_login
+from weights_sync.signatures import beside, names_beside
 from weights_sync.transfer import Fetched
 from weights_sync.web import download, read
 
@@ -60,15 +62,17 @@ class Layer:
         return ".tar" in self.kind or self.title.endswith((".tar", ".tar.gz", ".tgz"))
 
 
-def download_artefact(uri: str, incoming: Path, limits: Limits, *, wanted: str = "", known: str = "") -> Fetched:
-    """Bring the model in a registry to `incoming`.
+def download_artefact(
+    uri: str, incoming: Path, limits: Limits, *, wanted: str = "", known: str = "", cache: Cache | None = None
+) -> Fetched:
+    """Bring the model in a registry to `incoming`, and its signature where it has one.
 
     `wanted` is the sha256 (hex) of the layer that holds it, `known` the digest of the manifest that is here already.
     """
     reference = _reference(uri)
     if known and known == reference["digest"]:
         return Fetched(incoming, etag=known, unchanged=True)
-    source = _source(reference["registry"], reference["repository"], uri, limits)
+    source = _source(reference["registry"], reference["repository"], uri, limits, cache)
     digest, manifest = source.manifest(reference["digest"] or reference["tag"] or "latest")
     if known == digest:
         return Fetched(incoming, etag=digest, unchanged=True)
@@ -81,7 +85,7 @@ def read_artefact_mark(uri: str, limits: Limits) -> str:
     reference = _reference(uri)
     if reference["digest"]:
         return reference["digest"]
-    source = _source(reference["registry"], reference["repository"], uri, limits)
+    source = _source(reference["registry"], reference["repository"], uri, limits, None)
     return source.manifest(reference["tag"] or "latest")[0]
 
 
@@ -101,6 +105,7 @@ class _Source:
     name: str
     limits: Limits
     login: Login
+    cache: Cache | None
 
     def manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
         """Return the digest of what a tag or digest names, and the manifest: of this platform, where there are many."""
@@ -119,7 +124,10 @@ class _Source:
         if not models and len(layers) == 1 and not layers[0].is_archive:
             models = layers
         if len(models) == 1:
-            return self._blob(models[0], incoming, wanted)
+            names = names_beside(models[0].title)
+            signed = [layer for layer in layers if layer.title in names]
+            signature = self._blob(signed[0], incoming, "").file if signed else None
+            return replace(self._blob(models[0], incoming, wanted), signature=signature)
         if models:
             raise SourceError(f"{self.name} holds {len(models)} models: one .onnx layer, or one model.onnx, is served")
         # The last layer of an image lies on top of the others, and what a build adds last is the model.
@@ -132,7 +140,7 @@ class _Source:
             fetched.file.unlink()
             if model:
                 _check(fetched.sha256, wanted)
-                return replace(fetched, file=model, unpacked=True)
+                return replace(fetched, file=model, unpacked=True, signature=beside(model))
         raise ArchiveError(
             f"{self.name} holds no model: it needs a layer with an .onnx file, in /{_MODELS} of an image"
         )
@@ -141,7 +149,12 @@ class _Source:
         digest = layer.digest.removeprefix("sha256:")
         _check(digest, wanted)
         part = incoming / f"{digest[:32]}.part"
-        return download(f"{self.address}/blobs/{layer.digest}", part, self.limits, wanted=digest, login=self.login)
+        address = f"{self.address}/blobs/{layer.digest}"
+
+        def fetch() -> Fetched:
+            return download(address, part, self.limits, wanted=digest, login=self.login)
+
+        return self.cache.fetched(digest, incoming, self.limits, fetch) if self.cache else fetch()
 
     def _document(self, reference: str) -> tuple[str, dict[str, Any]]:
         """Return the digest and the content of a manifest or an index."""
@@ -166,11 +179,11 @@ class _Source:
         return digest, stated
 
 
-def _source(registry: str, repository: str, uri: str, limits: Limits) -> _Source:
+def _source(registry: str, repository: str, uri: str, limits: Limits, cache: Cache | None) -> _Source:
     host = "registry-1.docker.io" if registry in {"docker.io", "index.docker.io"} else registry
     scheme = "https" if speaks_tls(host, limits) else "http"
     login = registry_login(registry, repository, limits)
-    return _Source(f"{scheme}://{host}/v2/{repository}", uri, limits, login)
+    return _Source(f"{scheme}://{host}/v2/{repository}", uri, limits, login, cache)
 
 
 def _of_platform(index: Mapping[str, Any], name: str) -> str:

@@ -6,7 +6,6 @@ Every version lies in `DIR/.weights-sync/versions/SHA256/` as `model.onnx`, the 
 it is served; so whatever is interrupted leaves the version before, the new one, or both.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from weights_sync.errors import NoVersionError
 from weights_sync.lock import locked
-from weights_sync.place import place, share, sync, written
+from weights_sync.place import digest_of, place, share, sync, written
 
 MODEL_FILE = "model.onnx"
 _RECORD_FILE = "record.json"
@@ -182,9 +181,3 @@ class Versions:
         sync(fresh)
         fresh.rename(self._all / digest)
         sync(self._all)
-
-
-def digest_of(file: Path) -> str:
-    """Return the sha256 (hex) of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

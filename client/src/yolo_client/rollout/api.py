@@ -44,8 +44,9 @@ class Api:
         """
         try:
             self._client = config.new_client_from_config(context=context or None)
-            _, active = config.list_kube_config_contexts()
-            own = active["context"].get("namespace", "default")
+            contexts, active = config.list_kube_config_contexts()
+            chosen = next((each for each in contexts if each["name"] == context), active)
+            own = chosen["context"].get("namespace", "default")
         except config.ConfigException as error:
             self._client, own = _client_of_this_pod(error)
         self.namespace = namespace or own

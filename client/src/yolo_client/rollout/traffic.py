@@ -9,7 +9,7 @@ from typing import Final
 from yolo_client.rollout.histogram import Histogram, Labels, Scrape, increase
 
 METRIC: Final = "yolo_request_seconds"
-_INFERENCES: Final = frozenset({"infer", "predict", "detect", "segment"})
+_INFERENCES: Final = frozenset({"infer", "predict", "detect", "segment", "inference"})
 _SUCCESSES: Final = frozenset({"200", "OK"})
 # What a client gets through no fault of its own. A full queue is one: a canary too slow for its share fills its own.
 _GRPC_FAILURES: Final = frozenset(

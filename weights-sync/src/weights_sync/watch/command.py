@@ -8,8 +8,9 @@ from typing import NoReturn
 
 from weights_sync.errors import ModelError
 from weights_sync.log import log
+from weights_sync.place import digest_of
 from weights_sync.puller import Puller
-from weights_sync.versions import Versions, digest_of
+from weights_sync.versions import Versions
 from weights_sync.watch.cluster import Pod, connect
 from weights_sync.watch.events import Events
 from weights_sync.watch.follow import Follower, parse_reference

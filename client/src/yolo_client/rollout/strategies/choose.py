@@ -31,4 +31,4 @@ def strategy_of(api: Api, name: str, patience: Patience) -> Strategy:
         )
     if split:
         return Split(api, name, patience)
-    return Knative(api, name, patience) if knative else Collocated(api, name, patience)
+    return Knative(api, name, patience) if knative else Collocated(api, name)

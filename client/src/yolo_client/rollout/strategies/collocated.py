@@ -11,8 +11,7 @@ import hashlib
 from typing import Final
 
 from yolo_client.rollout.api import Api, ClusterFailed, Document
-from yolo_client.rollout.patience import Patience
-from yolo_client.rollout.services import Selector, model_of, pods_of, replaced, serve, service_path, source_of
+from yolo_client.rollout.services import Selector, model_of, replaced, service_path, source_of
 
 _OURS: Final = "rollout-"
 
@@ -20,9 +19,10 @@ _OURS: Final = "rollout-"
 class Collocated:
     """The canary that `spec.canary` holds."""
 
-    def __init__(self, api: Api, name: str, patience: Patience) -> None:
-        self._api, self._name, self._patience = api, name, patience
+    def __init__(self, api: Api, name: str) -> None:
+        self._api, self._name = api, name
         self._path = service_path(api, name)
+        self._before = source_of(api.get(self._path))
 
     @property
     def owner(self) -> str:
@@ -56,17 +56,14 @@ class Collocated:
         self._api.edit(self._path, lambda service: with_weight(service, percent))
 
     def promote(self) -> None:
-        """Give the predictor the entry's name and model: the canary's Deployment is the stable one then."""
-        source = self.sources()[1]
-        service = self._api.edit(self._path, promoted)
-        selector = _app_label(self._name, service["spec"]["predictor"]["name"])
-        self._patience.until(
-            lambda: serve(pods_of(self._api, selector), source), f"a stable version with the weights {source}"
-        )
+        """Give the predictor the entry's name and model: the canary's Deployment is the stable one from then on."""
+        self._api.edit(self._path, promoted)
 
     def roll_back(self) -> None:
         """Take the entry away if this command made it, and its traffic otherwise."""
-        self._api.edit(self._path, rolled_back)
+        service = self._api.edit(self._path, rolled_back)
+        if source_of(service) != self._before:
+            raise ClusterFailed("it is promoted already, and the old version's pods are gone: roll the old weights out")
 
 
 def canary_of(service: Document) -> Document | None:

@@ -74,9 +74,10 @@ def _metadata(stable: Document, name: str, labels: Document) -> Document:
 
 
 def _renamed(value: Any, name: str) -> Any:
-    """Return a copy of a document in which the canary's predictor stands for the stable version's."""
+    """Return a copy of a document in which the canary and its predictor stand for the stable version and its own."""
     if isinstance(value, dict):
-        return {key: _renamed(each, name) for key, each in value.items()}
+        service = {SERVICE_LABEL: f"{name}-canary"} if value.get(SERVICE_LABEL) == name else {}
+        return {key: _renamed(each, name) for key, each in value.items()} | service
     if isinstance(value, list):
         return [_renamed(each, name) for each in value]
     if isinstance(value, str):

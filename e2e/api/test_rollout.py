@@ -1,0 +1,477 @@
+"""`yolo-kserve rollout` against a real API server: its requests, its reading of answers, and pods behind its proxy."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from api.stage import ADDRESSES, SOURCE, kubectl
+
+from yolo_client.rollout.api import Api, ClusterFailed, NotFound, object_path
+from yolo_client.rollout.patience import Patience
+from yolo_client.rollout.services import pods_of, service_path
+from yolo_client.rollout.strategies.choose import strategy_of
+
+RBAC = Path(__file__).resolve().parents[2] / "docs/how-to/rollout-rbac.yaml"
+FAST = ("--step-seconds", "1", "--min-requests", "8", "--max-p95-ratio", "3", "--ready-seconds", "20")
+STABLE_POD = {"app": "isvc.m-predictor"}
+CANARY_POD = {"app": "isvc.m-mine-predictor"}
+
+
+def model(source: str) -> dict:
+    return {"modelFormat": {"name": "yolo"}, "storageUri": source}
+
+
+def service(name: str = "m", mode: str = "Standard", **spec) -> dict:
+    annotations = {"serving.kserve.io/deploymentMode": mode}
+    predictor = {"minReplicas": 2, "maxReplicas": 4, "model": model("yolo://shapes")}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"predictor": predictor, **spec},
+    }
+
+
+def with_canary(source: str, percent: int = 0) -> dict:
+    return service(canary=[{"trafficPercent": percent, "predictor": {"name": "mine", "model": model(source)}}])
+
+
+@pytest.fixture
+def collocated(namespace, serve):
+    """Return a function that puts a model and its canary in place, each with a real pod."""
+
+    def place(version: str, percent: int = 0) -> None:
+        namespace.apply(with_canary(version, percent))
+        namespace.pod("stable-0", "yolo://shapes", serve("yolo://shapes"), STABLE_POD)
+        namespace.pod("canary-0", version, serve(version), CANARY_POD)
+
+    return place
+
+
+def steps_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    assert done.stdout, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_canary_as_good_as_the_stable_version_is_promoted(namespace, collocated, rollout) -> None:
+    collocated("same")
+    done = rollout("--json", *FAST)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *steps, verdict = steps_of(done)
+    assert [step["percent"] for step in steps] == [0, 5, 25, 50, 100]
+    assert [step["action"] for step in steps] == ["go on"] * 4 + ["promote"]
+    assert all(step["agreement"]["ratio"] == 1 and step["agreement"]["stable"] > 0 for step in steps)
+    assert all(step["probes"] >= 8 for step in steps)
+    assert (verdict["verdict"], verdict["storageUri"]) == ("promoted", "same")
+    spec = namespace.get("inferenceservice", "m")["spec"]
+    assert "canary" not in spec
+    assert (spec["predictor"]["name"], spec["predictor"]["model"]["storageUri"]) == ("mine", "same")
+    assert spec["predictor"]["maxReplicas"] == 4
+
+
+def test_the_verdict_stands_in_events_and_in_a_config_map(namespace, collocated, rollout) -> None:
+    collocated("same", percent=50)
+    assert rollout(*FAST).returncode == 0
+    reasons = [reason for reason, _ in namespace.events()]
+    assert reasons == ["RolloutStep", "RolloutStep", "RolloutPromoted"]
+    held = namespace.get("configmap", "m-rollout")
+    assert held["data"]["verdict"] == "promoted"
+    assert [step["percent"] for step in json.loads(held["data"]["steps"])] == [50, 100]
+    uid = namespace.get("inferenceservice", "m")["metadata"]["uid"]
+    assert held["metadata"]["ownerReferences"][0]["uid"] == uid
+    assert namespace.get("events.events.k8s.io")["items"][0]["regarding"]["uid"] == uid
+
+
+def test_a_canary_that_calls_things_by_other_names_never_gets_traffic(namespace, collocated, rollout) -> None:
+    collocated("shuffled")
+    done = rollout("--json", *FAST)
+    assert done.returncode == 3, done.stdout + done.stderr
+    *steps, verdict = steps_of(done)
+    assert [step["percent"] for step in steps] == [0]
+    assert steps[0]["agreement"]["ratio"] == 0
+    assert steps[0]["agreement"]["matched"] == 0
+    assert "agree with the stable version's by 0.000" in verdict["reason"]
+    entry = namespace.get("inferenceservice", "m")["spec"]["canary"][0]
+    assert entry["trafficPercent"] == 0
+    assert ("RolloutRolledBack", verdict["reason"]) in namespace.events()
+
+
+def test_a_slow_canary_is_rolled_back_although_its_answers_are_right(collocated, rollout) -> None:
+    collocated("slow")
+    done = rollout("--json", *FAST)
+    assert done.returncode == 3, done.stdout + done.stderr
+    verdict = steps_of(done)[-1]
+    assert "times the stable version's" in verdict["reason"]
+    assert steps_of(done)[0]["agreement"]["ratio"] > 0.95
+
+
+def test_a_rollout_goes_on_from_where_the_canary_stands(collocated, rollout) -> None:
+    collocated("same", percent=25)
+    *steps, _ = steps_of(rollout("--json", *FAST))
+    assert [step["percent"] for step in steps] == [25, 50, 100]
+
+
+def test_the_table_has_a_row_a_step_and_ends_with_the_charts_values(collocated, rollout) -> None:
+    collocated("same", percent=50)
+    done = rollout(*FAST)
+    head, *rows = done.stdout.splitlines()
+    assert head.split()[:4] == ["traffic", "requests", "probes", "errors"]
+    assert [row.split()[0] for row in rows[:2]] == ["50", "100"]
+    assert rows[1].endswith("promote")
+    assert done.stdout.endswith("models:\n  m:\n    storageUri: same\n")
+
+
+def test_a_canary_is_made_from_new_weights_and_taken_away_when_it_fails(namespace, serve, rollout) -> None:
+    namespace.apply(service())
+    namespace.pod("stable-0", "yolo://shapes", serve("yolo://shapes"), STABLE_POD)
+    done = rollout("--to", "shuffled", *FAST, "--ready-seconds", "3")
+    assert done.returncode == 3, done.stderr
+    assert "the canary does not become ready: no pod of the canary came up (after 3 seconds)" in done.stdout
+    assert "canary" not in namespace.get("inferenceservice", "m")["spec"]
+
+
+def test_a_pod_that_can_not_start_is_named_with_its_reason(namespace, collocated, rollout) -> None:
+    collocated("same")
+    waiting = {"waiting": {"reason": "InvalidImageName", "message": "couldn't parse image name"}}
+    broken = {
+        "name": "kserve-container",
+        "ready": False,
+        "restartCount": 0,
+        "image": "",
+        "imageID": "",
+        "state": waiting,
+    }
+    not_ready = {"conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": [broken]}
+    namespace.pod("canary-0", "same", ADDRESSES["same"], CANARY_POD, **not_ready)
+    done = rollout(*FAST)
+    assert done.returncode == 3
+    assert "pod canary-0: container kserve-container: InvalidImageName: couldn't parse image name" in done.stdout
+
+
+def test_a_canary_whose_container_ends_is_rolled_back(namespace, collocated, rollout) -> None:
+    collocated("same")
+    process = start(namespace, "--step-seconds", "6", "--min-requests", "8", "--max-p95-ratio", "3")
+    wait_for_traffic(namespace)
+    ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    status = {
+        "name": "kserve-container",
+        "ready": True,
+        "restartCount": 1,
+        "image": "",
+        "imageID": "",
+        "lastState": ended,
+    }
+    namespace.status("pod", "canary-0", {"containerStatuses": [{**status, "state": {"running": {}}}]})
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert "the canary restarted: container kserve-container of pod canary-0 ended: OOMKilled" in out
+
+
+def start(namespace, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "yolo_client", "rollout", "m", "-n", namespace.name, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_traffic(namespace) -> None:
+    for _ in range(600):
+        if namespace.get("inferenceservice", "m")["spec"]["canary"][0].get("trafficPercent"):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the canary never got traffic")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, number) -> None:
+    collocated("same")
+    process = start(namespace, "--step-seconds", "60", "--min-requests", "8", "--max-p95-ratio", "3")
+    wait_for_traffic(namespace)
+    time.sleep(1)
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 3, errors
+    assert "m is rolled back and stays at yolo://shapes: it was interrupted" in out
+    assert namespace.get("inferenceservice", "m")["spec"]["canary"][0]["trafficPercent"] == 0
+
+
+def test_an_interrupted_rollout_can_be_told_to_leave_the_canary(namespace, collocated) -> None:
+    collocated("same")
+    arguments = ("--step-seconds", "60", "--min-requests", "8", "--max-p95-ratio", "3", "--on-interrupt", "leave")
+    process = start(namespace, *arguments)
+    wait_for_traffic(namespace)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.splitlines() == ["error: the canary keeps 5 % of the traffic"]
+
+
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(namespace, collocated, rollout) -> None:
+    collocated("same", percent=25)
+    before = namespace.get("inferenceservice", "m")
+    done = rollout("--dry-run")
+    assert done.returncode == 0
+    assert done.stdout == "m (collocated): same in place of yolo://shapes, from 25 % over 25 %, 50 %, 100 %\n"
+    assert namespace.get("inferenceservice", "m") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "InferenceService m has no canary: --to URI makes one"),
+        (("--to", "yolo://shapes"), "m has the weights yolo://shapes already"),
+        (("--steps", "5,25"), "'5,25' are no steps: give percentages that rise to 100, such as 5,25,50,100"),
+        (("--images", "/nowhere"), "there is no picture at /nowhere"),
+    ],
+)
+def test_what_can_not_be_done_is_said_in_one_line(namespace, rollout, arguments, message) -> None:
+    namespace.apply(service())
+    done = rollout(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"error: {message}"]
+    assert not done.stdout
+
+
+def test_an_unknown_model_is_said_in_one_line(namespace, rollout) -> None:
+    done = rollout()
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"error: there is no InferenceService m in namespace {namespace.name}"]
+
+
+def test_without_a_kubeconfig_one_line_says_so(namespace, rollout, tmp_path) -> None:
+    done = rollout(env={**os.environ, "KUBECONFIG": str(tmp_path / "none")})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: no cluster: ")
+
+
+def test_a_cluster_that_does_not_answer_is_named_in_one_line(namespace, rollout, tmp_path) -> None:
+    text = Path(os.environ["KUBECONFIG"]).read_text().replace("10.89.0.1:6443", "10.89.0.1:6444")
+    (tmp_path / "config").write_text(text)
+    done = rollout(env={**os.environ, "KUBECONFIG": str(tmp_path / "config")})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the cluster at https://10.89.0.1:6444 does not answer: ")
+
+
+def test_someone_without_rights_is_told_what_is_missing(namespace, rollout) -> None:
+    namespace.apply(service())
+    done = rollout(env={**os.environ, "KUBECONFIG": os.environ["ROLLOUT_KUBECONFIG"]})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: not allowed to read that: inferenceservices.serving.kserve.io")
+    assert 'User "rollout"' in line
+
+
+def test_the_documented_role_is_enough(namespace, collocated, rollout) -> None:
+    kubectl("-n", namespace.name, "apply", "-f", str(RBAC))
+    kubectl("-n", namespace.name, "create", "rolebinding", "r", "--role=yolo-kserve-rollout", "--user=rollout")
+    collocated("same", percent=50)
+    done = rollout(*FAST, env={**os.environ, "KUBECONFIG": os.environ["ROLLOUT_KUBECONFIG"]})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def api(namespace) -> Api:
+    return Api(namespace.name)
+
+
+def split(namespace, source: str = "yolo://shapes") -> None:
+    arguments = ["--model_name=m", "--predictor_host=m-predictor-grpc:8081"]
+    container = {"name": "kserve-container", "image": "none", "args": arguments}
+    document = service(transformer={"containers": [container]})
+    document["spec"]["predictor"]["model"]["storageUri"] = source
+    selector = {"serving.kserve.io/inferenceservice": "m", "component": "predictor"}
+    headless = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "m-predictor-grpc"},
+        "spec": {"clusterIP": "None", "selector": selector, "ports": [{"port": 8081}]},
+    }
+    refs = [{"name": "m-transformer", "port": 80}]
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "m-route"},
+        "spec": {"rules": [{"matches": [{"path": {"value": "/"}}], "backendRefs": refs}]},
+    }
+    namespace.apply(document, headless, route)
+
+
+def weights(namespace) -> dict[str, int]:
+    (rule,) = namespace.get("httproute", "m-route")["spec"]["rules"]
+    return {ref["name"]: ref["weight"] for ref in rule["backendRefs"]}
+
+
+def component(service_name: str, kind: str) -> dict[str, str]:
+    return {"serving.kserve.io/inferenceservice": service_name, "component": kind}
+
+
+def test_a_split_canary_is_made_weighed_and_taken_away(namespace, api) -> None:
+    split(namespace)
+    strategy = strategy_of(api, "m", Patience(routed_s=0))
+    assert (strategy.percent(), strategy.sources()) == (-1, ("yolo://shapes", ""))
+    strategy.create("same")
+    assert (strategy.percent(), strategy.sources()) == (0, ("yolo://shapes", "same"))
+    canary = namespace.get("inferenceservice", "m-canary")
+    assert "--predictor_host=m-canary-predictor-grpc:8081" in canary["spec"]["transformer"]["containers"][0]["args"]
+    headless = namespace.get("service", "m-canary-predictor-grpc")
+    assert headless["spec"]["clusterIP"] == "None"
+    assert headless["spec"]["selector"] == component("m-canary", "predictor")
+    assert headless["metadata"]["ownerReferences"][0]["uid"] == canary["metadata"]["uid"]
+    strategy.weigh(25)
+    assert strategy.percent() == 25
+    assert weights(namespace) == {"m-transformer": 75, "m-canary-transformer": 25}
+    strategy.roll_back()
+    assert weights(namespace) == {"m-transformer": 1}
+    assert strategy.percent() == -1
+    assert strategy.sources() == ("yolo://shapes", "")
+
+
+def test_a_split_canary_is_promoted_once_the_stable_pods_have_its_weights(namespace, api) -> None:
+    split(namespace)
+    strategy = strategy_of(api, "m", Patience(ready_s=2, routed_s=0))
+    strategy.create("same")
+    namespace.pod("p", "yolo://shapes", "10.89.0.11", component("m", "predictor"))
+    with pytest.raises(ClusterFailed, match="a stable version with the weights same did not come about"):
+        strategy.promote()
+    assert weights(namespace) == {"m-transformer": 0, "m-canary-transformer": 100}
+    namespace.pod("p", "same", "10.89.0.11", component("m", "predictor"))
+    strategy.promote()
+    assert strategy.sources() == ("same", "")
+    assert weights(namespace) == {"m-transformer": 1}
+
+
+def test_a_promotion_that_fails_half_way_gives_the_stable_version_its_own_weights_back(namespace, api) -> None:
+    split(namespace)
+    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
+    strategy.create("same")
+    with pytest.raises(ClusterFailed):
+        strategy.promote()
+    strategy.roll_back()
+    assert strategy.sources() == ("yolo://shapes", "")
+
+
+def test_a_split_rollout_reaches_both_transformers(namespace, serve, rollout) -> None:
+    split(namespace)
+    for name, version in (("m", "yolo://shapes"), ("m-canary", "shuffled")):
+        for kind in ("predictor", "transformer"):
+            namespace.pod(f"{name}-{kind}", version, serve(version), component(name, kind))
+    done = rollout("--to", "shuffled", "--json", *FAST)
+    assert done.returncode == 3, done.stderr
+    assert steps_of(done)[0]["agreement"]["ratio"] == 0
+    with pytest.raises(NotFound):
+        Api(namespace.name).get(service_path(Api(namespace.name), "m-canary"))
+
+
+def test_a_split_model_without_a_route_is_told_to_have_one(namespace, rollout) -> None:
+    split(namespace)
+    kubectl("-n", namespace.name, "delete", "httproute", "m-route")
+    done = rollout("--to", "same", *FAST)
+    assert done.returncode == 2
+    assert "there is no HTTPRoute m-route" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_split_model_in_knative_mode_is_refused(namespace, rollout) -> None:
+    split(namespace)
+    namespace.status("inferenceservice", "m", {"deploymentMode": "Knative"})
+    done = rollout("--to", "same")
+    assert done.returncode == 2
+    assert "in Knative mode" in done.stderr
+
+
+def knative(namespace, percent: int | None, source: str, **names: str) -> None:
+    document = service(mode="Knative")
+    document["spec"]["predictor"]["model"]["storageUri"] = source
+    if percent is not None:
+        document["spec"]["predictor"]["canaryTrafficPercent"] = percent
+    namespace.apply(document)
+    namespace.status("inferenceservice", "m", {"deploymentMode": "Knative", "components": {"predictor": names}})
+
+
+def revision(namespace, name: str, source: str) -> None:
+    namespace.apply(
+        {
+            "apiVersion": "serving.knative.dev/v1",
+            "kind": "Revision",
+            "metadata": {"name": name, "annotations": {SOURCE: source}},
+            "spec": {"containers": [{"image": "none"}]},
+        }
+    )
+
+
+def test_a_knative_canary_is_read_from_its_revisions(namespace, api) -> None:
+    revision(namespace, "r1", "yolo://shapes")
+    knative(namespace, 25, "same", latestRolledoutRevision="r1", latestReadyRevision="r2", latestCreatedRevision="r2")
+    strategy = strategy_of(api, "m", Patience())
+    assert (strategy.percent(), strategy.sources()) == (25, ("yolo://shapes", "same"))
+    namespace.pod("old", "yolo://shapes", "10.89.0.11", {"serving.knative.dev/revision": "r1"})
+    namespace.pod("new", "same", "10.89.0.11", {"serving.knative.dev/revision": "r2"})
+    found = [[pod.name for pod in pods_of(api, each.answering)] for each in strategy.selectors()]
+    assert found == [["old"], ["new"]]
+    strategy.weigh(50)
+    assert strategy.percent() == 50
+
+
+def test_a_knative_rollback_ends_with_the_old_weights_and_no_split(namespace, api) -> None:
+    for name in ("r1", "r3"):
+        revision(namespace, name, "yolo://shapes")
+    # As it is once Knative has made the revision of the restored spec.
+    knative(namespace, 25, "same", latestRolledoutRevision="r1", latestReadyRevision="r3", latestCreatedRevision="r3")
+    strategy_of(api, "m", Patience(ready_s=5)).roll_back()
+    predictor = namespace.get("inferenceservice", "m")["spec"]["predictor"]
+    assert predictor["model"]["storageUri"] == "yolo://shapes"
+    assert "canaryTrafficPercent" not in predictor
+
+
+def test_a_knative_promotion_ends_with_all_traffic_on_the_new_weights(namespace, api) -> None:
+    revision(namespace, "r1", "yolo://shapes")
+    traffic = [{"revisionName": "r2", "percent": 100, "latestRevision": True}]
+    knative(
+        namespace,
+        100,
+        "same",
+        latestRolledoutRevision="r2",
+        previousRolledoutRevision="r1",
+        latestReadyRevision="r2",
+        latestCreatedRevision="r2",
+        traffic=traffic,
+    )
+    strategy = strategy_of(api, "m", Patience(ready_s=5))
+    assert strategy.sources() == ("yolo://shapes", "same")
+    strategy.promote()
+    assert "canaryTrafficPercent" not in namespace.get("inferenceservice", "m")["spec"]["predictor"]
+
+
+def test_a_change_that_meets_another_is_made_again(namespace, api) -> None:
+    namespace.apply(service())
+    path = service_path(api, "m")
+    interference = iter([True, True])
+
+    def change(document: dict) -> dict:
+        if next(interference, False):
+            kubectl("-n", namespace.name, "annotate", "isvc", "m", f"at={time.time_ns()}", "--overwrite")
+        return {**document, "metadata": {**document["metadata"], "labels": {"changed": "yes"}}}
+
+    after = api.edit(path, change)
+    assert after["metadata"]["labels"] == {"changed": "yes"}
+    assert "at" in after["metadata"]["annotations"]
+
+
+def test_what_the_cluster_refuses_is_said_in_its_words(namespace, api) -> None:
+    namespace.apply(service())
+    wrong = {"trafficPercent": "all", "predictor": {}}
+    with pytest.raises(ClusterFailed, match="trafficPercent") as error:
+        api.edit(service_path(api, "m"), lambda document: {**document, "spec": {**document["spec"], "canary": [wrong]}})
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_there_may_be_deleted(api) -> None:
+    api.delete(object_path("v1", api.namespace, "configmaps", "none"))
