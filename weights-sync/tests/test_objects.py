@@ -14,9 +14,11 @@ import pytest
 from servers import free_port, installed, running
 
 from weights_sync import objects, retry
+from weights_sync.catalogue import Site
 from weights_sync.errors import DigestError, SourceError, TooLargeError
 from weights_sync.limits import Limits
 from weights_sync.pull import pull_as_it_is
+from weights_sync.watch.sighting import sight
 
 pytest.importorskip("moto", reason="the S3 server of these tests is moto")
 obstore = pytest.importorskip("obstore")
@@ -50,7 +52,8 @@ def s3():
         address = f"http://127.0.0.1:{port}"
         # A bucket is made by putting its name, which the store has no call for.
         ask("PUT", f"{address}/models")
-        store = obstore.store.S3Store("models", endpoint=address, skip_signature=True, client_options=HTTP)
+        keys = {"access_key_id": "id", "secret_access_key": "key", "region": "us-east-1"}
+        store = obstore.store.S3Store("models", endpoint=address, client_options=HTTP, **keys)
         environment = {
             "AWS_ACCESS_KEY_ID": "id",
             "AWS_SECRET_ACCESS_KEY": "key",
@@ -178,3 +181,15 @@ def test_a_store_that_is_not_there_is_named_after_some_tries(bucket, tmp_path, m
         monkeypatch.setenv(name, value)
     with pytest.raises(SourceError, match=f"can not download {bucket.uri}yolo/net.onnx"):
         pull_as_it_is(f"{bucket.uri}yolo/net.onnx", tmp_path, limits=Limits(attempts=2))
+
+
+def test_an_object_is_seen_to_change_without_its_bytes(bucket):
+    uri = f"{bucket.uri}yolo/seen.onnx"
+    bucket.put("yolo/seen.onnx", DATA)
+    first = sight(uri, Limits(attempts=1), Site()).mark
+    assert first
+    assert sight(uri, Limits(attempts=1), Site()).mark == first
+    bucket.put("yolo/seen.onnx", DATA[::-1])
+    assert sight(uri, Limits(attempts=1), Site()).mark != first
+    with pytest.raises(SourceError, match="there is no"):
+        sight(f"{bucket.uri}yolo/none.onnx", Limits(attempts=1), Site())

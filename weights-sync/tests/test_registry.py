@@ -23,10 +23,12 @@ from servers import free_port, installed, running
 
 from weights_sync import __main__ as command
 from weights_sync import retry
+from weights_sync.catalogue import Site
 from weights_sync.errors import ArchiveError, DigestError, SourceError, TooLargeError
 from weights_sync.limits import Limits
 from weights_sync.login import stored_login
 from weights_sync.pull import pull_as_it_is
+from weights_sync.watch.sighting import sight
 
 # The registry may have to be built first.
 pytestmark = pytest.mark.timeout(1800)
@@ -437,3 +439,13 @@ def test_a_damaged_login_is_named(tmp_path, text):
     (tmp_path / "docker" / "config.json").write_text(text)
     with pytest.raises(SourceError, match="login"):
         stored_login("ghcr.io", "models/yolo")
+
+
+def test_a_tag_is_seen_to_move_without_its_layers(open_registry, tmp_path):
+    manifest = open_registry.artefact("moving")
+    uri = open_registry.uri(":moving")
+    assert sight(uri, Limits(), Site()).mark == manifest["digest"]
+    moved = open_registry.artefact("moving", DATA[::-1])
+    assert sight(uri, Limits(), Site()).mark == moved["digest"] != manifest["digest"]
+    pinned = open_registry.uri(f"@{manifest['digest']}")
+    assert sight(pinned, Limits(), Site()).mark == manifest["digest"]

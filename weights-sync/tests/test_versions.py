@@ -109,7 +109,7 @@ def test_a_damaged_version_is_never_gone_back_to(tmp_path):
     rollback(tmp_path)
     assert served(tmp_path) == "a"
     serve(tmp_path, "c")
-    Versions(tmp_path)._file(hashlib.sha256(b"a").hexdigest()).write_text("damaged")
+    Versions(tmp_path).file(hashlib.sha256(b"a").hexdigest()).write_text("damaged")
     with pytest.raises(NoVersionError, match="not whole"):
         rollback(tmp_path)
     assert served(tmp_path) == "c"

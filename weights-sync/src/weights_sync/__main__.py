@@ -4,20 +4,23 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
-from weights_sync.cache import MAX_CACHE_BYTES, Cache
-from weights_sync.catalogue import Site, catalogue
+from weights_sync import metrics
+from weights_sync.cache import MAX_CACHE_BYTES
+from weights_sync.catalogue import catalogue
 from weights_sync.errors import UnsupportedModelError, WeightsError
-from weights_sync.limits import MAX_BYTES, Limits
-from weights_sync.order import Order
+from weights_sync.limits import MAX_BYTES
+from weights_sync.log import log
 from weights_sync.place import place
-from weights_sync.pull import pull, pull_as_it_is, rollback, verify
-from weights_sync.signatures import POLICIES, Signatures
-from weights_sync.versions import MODEL_FILE
+from weights_sync.pull import rollback, verify
+from weights_sync.puller import Puller
+from weights_sync.signatures import POLICIES
+from weights_sync.stop import end_when_told
+from weights_sync.versions import MODEL_FILE, Versions
+from weights_sync.watch.options import add_watch_options
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -25,11 +28,17 @@ if TYPE_CHECKING:
     from weights_sync.prepare import Card
     from weights_sync.quantise.report import Report
 
-MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "digest")
+MODEL_COLUMNS = ("model", "family", "task", "labels", "size", "versions", "digest")
 MAX_LOSS = 0.05
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-_Stated = TypeVar("_Stated", Site, Cache, Signatures)
 CATALOGUE_COLUMNS = ("name", "family", "task", "licence", "bytes", "source")
+
+
+def script() -> int:
+    """Run the command as a process of its own, which ends at once when it is told to."""
+    # Whoever stops a watcher gets what was asked for; whoever stops anything else does not.
+    end_when_told(0 if sys.argv[1:2] == ["watch"] else None)
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(_with_verb(sys.argv[1:] if arguments is None else arguments))
     try:
-        table = options.run(parser, options)
+        try:
+            table = options.run(parser, options)
+        except WeightsError as error:
+            metrics.failed(error)
+            raise
+        finally:
+            if options.metrics_file:
+                metrics.write(options.metrics_file)
     except WeightsError as error:
         sys.stderr.write(f"weights-sync: {error}\n")
         return 1
@@ -52,37 +68,19 @@ def _with_verb(arguments: Sequence[str]) -> Sequence[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="weights-sync", description="Fetch, verify, prepare and place YOLO weights.")
+    parser.set_defaults(metrics_file=None)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    surgery = argparse.ArgumentParser(add_help=False)
-    surgery.add_argument("--candidates", type=int, help="most boxes kept for a picture (1000)")
-    surgery.add_argument("--family", help="overrule the recognition of the model's family")
-    surgery.add_argument("--config", type=Path, help="a checkpoint's MindYOLO YAML (the .yaml of its name beside it)")
-    surgery.add_argument("--dynamic", action="store_true", help="make a network of one picture size take any")
-    surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
+    pulling = surgery, places, _, _ = _pulling()
 
-    places = argparse.ArgumentParser(add_help=False)
-    places.add_argument("--catalogue", metavar="FILE", help="models with a name, beside those of this package")
-    places.add_argument("--mirror", metavar="URI", help="where the catalogue's web files lie as HOST/PATH, asked first")
-
-    trust = argparse.ArgumentParser(add_help=False)
-    trust.add_argument("--cache", metavar="DIR", help="what this node has fetched and prepared, shared by its pods")
-    trust.add_argument("--cache-bytes", type=int, metavar="N", help=f"the most of it ({MAX_CACHE_BYTES})")
-    trust.add_argument("--signature-policy", choices=POLICIES, help="for models nobody trusted signed (require)")
-    trust.add_argument("--signature-key", metavar="FILE", help="public key of who is trusted")
-    trust.add_argument("--signature-certificates", metavar="FILES", help="certificates of who is trusted, joined by :")
-    trust.add_argument("--signature-identity", metavar="WHO", help="who is trusted at Sigstore")
-    trust.add_argument("--signature-issuer", metavar="URL", help="who vouches for the identity")
-
-    verb = verbs.add_parser(
-        "pull", parents=[surgery, places, trust], help=f"place prepared models as DEST/{MODEL_FILE}"
-    )
+    verb = verbs.add_parser("pull", parents=pulling, help=f"place prepared models as DEST/{MODEL_FILE}")
     verb.add_argument("pairs", nargs="+", metavar="URI DEST", help="where from, and the directory to place it in")
-    verb.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
-    verb.add_argument("--allow-private", action="store_true", help="let redirects lead to private addresses")
-    verb.add_argument("--as-it-is", action="store_true", help="leave the preparing to the predictor")
-    verb.add_argument("--attempts", type=int, default=5, help="tries in a row that bring nothing (%(default)s)")
-    verb.add_argument("--deadline", type=float, default=1800, metavar="SECONDS", help="for all of it (%(default)s)")
+    verb.add_argument("--metrics_file", type=Path, metavar="FILE", help="where to leave the metrics, for node_exporter")
     verb.set_defaults(run=_pull)
+    _heed_environment(verb)
+
+    verb = verbs.add_parser("watch", parents=pulling, help="follow a source, and have the predictor load what is new")
+    add_watch_options(verb)
+    verb.set_defaults(run=_watch)
     _heed_environment(verb)
 
     verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO model into the graph that is served")
@@ -106,6 +104,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _pulling() -> tuple[argparse.ArgumentParser, ...]:
+    """Return the flags of a pull in groups, some of which other verbs have too: surgery, places, trust, fetching."""
+    surgery = argparse.ArgumentParser(add_help=False)
+    surgery.add_argument("--candidates", type=int, help="most boxes kept for a picture (1000)")
+    surgery.add_argument("--family", help="overrule the recognition of the model's family")
+    surgery.add_argument("--config", type=Path, help="a checkpoint's MindYOLO YAML (the .yaml of its name beside it)")
+    surgery.add_argument("--dynamic", action="store_true", help="make a network of one picture size take any")
+    surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
+
+    places = argparse.ArgumentParser(add_help=False)
+    places.add_argument("--catalogue", metavar="FILE", help="models with a name, beside those of this package")
+    places.add_argument("--mirror", metavar="URI", help="where the catalogue's web files lie as HOST/PATH, asked first")
+
+    trust = argparse.ArgumentParser(add_help=False)
+    trust.add_argument("--cache", metavar="DIR", help="what this node has fetched and prepared, shared by its pods")
+    trust.add_argument("--cache-bytes", type=int, metavar="N", help=f"the most of it ({MAX_CACHE_BYTES})")
+    trust.add_argument("--signature-policy", choices=POLICIES, help="for models nobody trusted signed (require)")
+    trust.add_argument("--signature-key", metavar="FILE", help="public key of who is trusted")
+    trust.add_argument("--signature-certificates", metavar="FILES", help="certificates of who is trusted, joined by :")
+    trust.add_argument("--signature-identity", metavar="WHO", help="who is trusted at Sigstore")
+    trust.add_argument("--signature-issuer", metavar="URL", help="who vouches for the identity")
+
+    fetching = argparse.ArgumentParser(add_help=False)
+    fetching.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
+    fetching.add_argument("--allow-private", action="store_true", help="let redirects lead to private addresses")
+    fetching.add_argument("--as-it-is", action="store_true", help="leave the preparing to the predictor")
+    fetching.add_argument("--attempts", type=int, default=5, help="tries in a row that bring nothing (%(default)s)")
+    fetching.add_argument("--deadline", type=float, default=1800, metavar="SECONDS", help="for a pull (%(default)s)")
+    return surgery, places, trust, fetching
+
+
 def _heed_environment(verb: argparse.ArgumentParser) -> None:
     """Have WEIGHTS_SYNC_ALLOW_HTTP stand for --allow-http, and so on: KServe passes a storage initializer no flags."""
     for action in verb._actions:  # noqa: SLF001 (argparse has no other list of them)
@@ -122,20 +151,24 @@ def _heed_environment(verb: argparse.ArgumentParser) -> None:
 def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
     if len(options.pairs) % 2:
         parser.error(f"pull wants pairs of URI and DEST; {options.pairs[-1]!r} stands alone")
-    limits = Limits(
-        options.max_bytes, options.allow_http, options.allow_private, options.attempts, deadline_s=options.deadline
-    )
-    site = _site(options)
+    puller = Puller(options)
+    limits = puller.limits()
     rows: list[tuple[str, ...]] = [MODEL_COLUMNS]
     for uri, dest in zip(options.pairs[::2], options.pairs[1::2], strict=True):
-        directory = Path(dest)
-        if options.as_it_is:
-            digest = pull_as_it_is(uri, directory, limits=limits, site=site)
-            rows.append((str(directory / MODEL_FILE), "-", "-", "-", "-", f"sha256:{digest}"))
-        else:
-            card = pull(uri, directory, limits=limits, order=_order(options), site=site)
-            rows.append(_row(directory / MODEL_FILE, card))
+        file = Path(dest) / MODEL_FILE
+        found = puller.pull(uri, file.parent, limits)
+        rows.append(_row(file, found))
+    if not sys.stderr.isatty():
+        models = [dict(zip(MODEL_COLUMNS, row, strict=True)) for row in rows[1:]]
+        log("pulled", **metrics.summary(), models=models)
     return rows
+
+
+def _watch(parser: argparse.ArgumentParser, options: argparse.Namespace) -> NoReturn:
+    # Here, for it is the only verb that has a use for all that.
+    from weights_sync.watch.command import run  # noqa: PLC0415
+
+    run(parser, options)
 
 
 def _prepare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
@@ -146,7 +179,7 @@ def _prepare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
     if bool(options.quantise) != bool(options.calibrate):
         parser.error("--quantise and --calibrate go together: a model is quantised and measured with pictures")
     dest = options.dest if options.dest.suffix == ".onnx" else options.dest / MODEL_FILE
-    model = make(options.model, _order(options))
+    model = make(options.model, Puller(options).order)
     found = None
     if options.quantise:
         model, found = _quantise(model, options)
@@ -166,10 +199,6 @@ def _quantise(prepared: "ModelProto", options: argparse.Namespace) -> "tuple[Mod
     return quantise(prepared, options.quantise, options.calibrate, options.max_loss)
 
 
-def _order(options: argparse.Namespace) -> Order:
-    return Order(options.candidates, options.family, options.max_bytes, options.config, options.dynamic)
-
-
 def _rollback(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
     return [("model", "sha256"), (str(options.directory / MODEL_FILE), rollback(options.directory))]
 
@@ -179,7 +208,7 @@ def _verify(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
 
 
 def _list(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
-    site = _site(options)
+    site = Puller(options).site
     rows: list[tuple[str, ...]] = [CATALOGUE_COLUMNS]
     for entry in catalogue(site).values():
         size = str(entry.bytes or "-")
@@ -188,32 +217,14 @@ def _list(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list
     return rows
 
 
-def _site(options: argparse.Namespace) -> Site:
-    """Return what the options say, and the environment where they say nothing."""
-    site = _stated(Site(), catalogue=options.catalogue, mirror=options.mirror)
-    if "cache" not in options:
-        return site
-    cache = Cache(Path(options.cache)) if options.cache else site.cache
-    signatures = _stated(
-        site.signatures,
-        policy=options.signature_policy,
-        key=options.signature_key,
-        certificates=options.signature_certificates,
-        identity=options.signature_identity,
-        issuer=options.signature_issuer,
-    )
-    return replace(site, cache=cache and _stated(cache, max_bytes=options.cache_bytes), signatures=signatures)
-
-
-def _stated(known: _Stated, **stated: Any) -> _Stated:
-    """Return what is known, with what an option says of it in its place."""
-    return replace(known, **{name: value for name, value in stated.items() if value is not None})
-
-
-def _row(file: Path, card: "Card") -> tuple[str, ...]:
-    height, width = card.size
-    size = f"{width}x{height}" + (" or any" if card.dynamic else "")
-    return (str(file), card.family, card.task, str(len(card.labels)), size, card.digest)
+def _row(file: Path, found: "Card | str") -> tuple[str, ...]:
+    """Return what a table says of a model: of its card, or of no more than its sha256 (hex)."""
+    versions = str(Versions(file.parent).count)
+    if isinstance(found, str):
+        return (str(file), "-", "-", "-", "-", versions, f"sha256:{found}")
+    height, width = found.size
+    size = f"{width}x{height}" + (" or any" if found.dynamic else "")
+    return (str(file), found.family, found.task, str(len(found.labels)), size, versions, found.digest)
 
 
 def _aligned(rows: Iterable[tuple[str, ...]]) -> str:
@@ -228,4 +239,4 @@ def _aligned(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

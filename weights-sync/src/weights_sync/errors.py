@@ -88,3 +88,30 @@ class UnsupportedModelError(ModelError):
 
 class AccuracyError(WeightsError):
     """The quantised model finds too little of what the original finds."""
+
+
+class UnwantedError(WeightsError):
+    """The source has the very bytes that are not wanted."""
+
+
+class PredictorError(WeightsError):
+    """The predictor can not be told of the weights."""
+
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class AwayError(PredictorError):
+    """The predictor is not there, or not taking loads: it may be later."""
+
+
+class BrokenLoadError(PredictorError):
+    """The predictor went away while it loaded the weights."""
+
+
+class RefusedError(PredictorError):
+    """The predictor does not serve the weights it was given."""
+
+
+class FollowError(WeightsError):
+    """The object in Kubernetes can not be followed."""

@@ -46,7 +46,13 @@ def anonymous(_challenge: str) -> Mapping[str, str]:
 
 @contextmanager
 def answered(
-    url: str, headers: Mapping[str, str], limits: Limits, login: Login = anonymous, *, checked: bool = False
+    url: str,
+    headers: Mapping[str, str],
+    limits: Limits,
+    login: Login = anonymous,
+    *,
+    checked: bool = False,
+    method: str = "GET",
 ) -> Iterator[http.client.HTTPResponse]:
     """Yield what the server answers after redirects; whatever breaks on the way is `Interrupted`.
 
@@ -57,7 +63,8 @@ def answered(
     own, challenged = login(""), False
     hop = 0
     while hop <= _MAX_REDIRECTS:
-        exchange = _Exchange(url, limits, trusted, checked=(checked or hop > 0) and not limits.allow_private)
+        public = (checked or hop > 0) and not limits.allow_private
+        exchange = _Exchange(method, url, limits, trusted, checked=public)
         at_origin = _split(url)[:2] == origin
         with breaking(url, limits), exchange.sent({**headers, **own} if at_origin else headers) as response:
             if at_origin and response.status == http.client.UNAUTHORIZED and not challenged:
@@ -115,6 +122,7 @@ def breaking(url: str, limits: Limits) -> Iterator[None]:
 class _Exchange:
     """One request and its answer."""
 
+    method: str
     url: str
     limits: Limits
     trusted: Address | None
@@ -132,7 +140,7 @@ class _Exchange:
             target = (
                 f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{request}" if self._absolute(parts) else request
             )
-            connection.request("GET", target, headers={**headers, **_credentials(parts)})
+            connection.request(self.method, target, headers={**headers, **_credentials(parts)})
             with connection.getresponse() as response:
                 yield response
         finally:

@@ -12,13 +12,14 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from weights_sync.errors import SourceError
 from weights_sync.limits import Limits
-from weights_sync.retry import Interrupted, Stale
+from weights_sync.retry import Interrupted, Patience, Stale
 from weights_sync.stores import open_store
 from weights_sync.stores.azure import container_and_key
 from weights_sync.transfer import Body, Fetched, Transfer
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
+    from obstore.store import ObjectStore
 
 # obstore is imported where it is needed: no other source has to pay for 15 MB of it.
 # ruff: noqa: PLC0415
@@ -30,13 +31,7 @@ def download_object(uri: str, part: Path, limits: Limits, *, wanted: str = "", k
     """Bring an object to `part`; `wanted` is the sha256 (hex) it must have, `known` the ETag of what's here."""
     import obstore
 
-    place = urlsplit(uri)
-    key = _key(place)
-    name = f"{place.scheme}://{place.netloc}{place.path}"
-    try:
-        store = open_store(place, limits)
-    except obstore.exceptions.BaseError as error:
-        raise SourceError(f"can not set up the way to {name}: {_line(error)}") from error
+    store, key, name = _open(uri, limits)
 
     @contextmanager
     def opener(offset: int, etag: str) -> Iterator[Body]:
@@ -62,6 +57,34 @@ def download_object(uri: str, part: Path, limits: Limits, *, wanted: str = "", k
         yield Body(_pieces(result, name), result.range[0], result.meta["size"], result.meta["e_tag"] or "")
 
     return Transfer(opener, part, name, limits, wanted).run()
+
+
+def read_object_mark(uri: str, limits: Limits) -> str:
+    """Return a text that changes with the object, without its bytes."""
+    import obstore
+
+    store, key, name = _open(uri, limits)
+    patience = Patience(name, limits)
+    while True:
+        try:
+            with _breaking(name):
+                meta = obstore.head(store, key)
+            return f"{meta['e_tag'] or meta['last_modified']} {meta['size']} {meta['version'] or ''}"
+        except Interrupted as error:
+            patience.wait(error)
+
+
+def _open(uri: str, limits: Limits) -> "tuple[ObjectStore, str, str]":
+    """Return the store of an object, its key there, and its name for people."""
+    import obstore
+
+    place = urlsplit(uri)
+    key = _key(place)
+    name = f"{place.scheme}://{place.netloc}{place.path}"
+    try:
+        return open_store(place, limits), key, name
+    except obstore.exceptions.BaseError as error:
+        raise SourceError(f"can not set up the way to {name}: {_line(error)}") from error
 
 
 def _key(place: SplitResult) -> str:

@@ -69,9 +69,7 @@ def download_artefact(
 
     `wanted` is the sha256 (hex) of the layer that holds it, `known` the digest of the manifest that is here already.
     """
-    reference = _URI.fullmatch(uri)
-    if not reference or (reference["digest"] and not _DIGEST.fullmatch(reference["digest"])):
-        raise SourceError("a model in a registry is named as oci://REGISTRY/REPOSITORY:TAG or …@sha256:DIGEST")
+    reference = _reference(uri)
     if known and known == reference["digest"]:
         return Fetched(incoming, etag=known, unchanged=True)
     source = _source(reference["registry"], reference["repository"], uri, limits, cache)
@@ -80,6 +78,22 @@ def download_artefact(
         return Fetched(incoming, etag=digest, unchanged=True)
     fetched = source.model(_layers(manifest, source.name), incoming, wanted)
     return replace(fetched, etag=digest)
+
+
+def read_artefact_mark(uri: str, limits: Limits) -> str:
+    """Return the digest of what a tag names now."""
+    reference = _reference(uri)
+    if reference["digest"]:
+        return reference["digest"]
+    source = _source(reference["registry"], reference["repository"], uri, limits, None)
+    return source.manifest(reference["tag"] or "latest")[0]
+
+
+def _reference(uri: str) -> re.Match[str]:
+    reference = _URI.fullmatch(uri)
+    if not reference or (reference["digest"] and not _DIGEST.fullmatch(reference["digest"])):
+        raise SourceError("a model in a registry is named as oci://REGISTRY/REPOSITORY:TAG or …@sha256:DIGEST")
+    return reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from weights_sync.cache import Cache, Made, key_of
 from weights_sync.catalogue import Site
-from weights_sync.errors import DamagedModelError, SourceError, WeightsError
+from weights_sync.errors import DamagedModelError, SourceError, UnwantedError, WeightsError
 from weights_sync.limits import Limits
+from weights_sync.metrics import stage
 from weights_sync.order import Order
 from weights_sync.place import digest_of, place, written
 from weights_sync.sources import fetch, promised
@@ -35,8 +36,11 @@ def pull(
     limits: Limits | None = None,
     order: Order | None = None,
     site: Site | None = None,
+    unwanted: str = "",
 ) -> "Card":
     """Place the prepared model of `uri` as `directory/model.onnx`; return its card.
+
+    `unwanted` is the sha256 (hex) of a file that is refused with `UnwantedError`.
 
     A reader sees the whole of the new model or the whole of the one before; on an error the one before stays.
     """
@@ -53,12 +57,18 @@ def pull(
         place(prepared.SerializeToString(), file)
         return Made(file, digest_of(file), read_card(prepared).digest.removeprefix("sha256:"))
 
-    _pull(uri, Versions(directory), limits, _recipe(repr(replace(wanted, max_bytes=0))), prepare, site)
+    recipe = _recipe(repr(replace(wanted, max_bytes=0)))
+    _pull(uri, Versions(directory), limits, recipe, prepare, site=site, unwanted=unwanted)
     return read_card(read_model(directory / MODEL_FILE)[0])
 
 
-def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None, site: Site | None = None) -> str:
-    """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex)."""
+def pull_as_it_is(
+    uri: str, directory: Path, *, limits: Limits | None = None, site: Site | None = None, unwanted: str = ""
+) -> str:
+    """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex).
+
+    `unwanted` is the sha256 (hex) of a file that is refused with `UnwantedError`.
+    """
 
     def keep(fetched: Fetched, incoming: Path) -> Made:
         if fetched.file.parent == incoming:
@@ -68,7 +78,7 @@ def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None, si
             shutil.copyfile(fetched.file, file)
             return Made(file, digest_of(file), fetched.sha256)
 
-    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site).source
+    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site=site, unwanted=unwanted).source
 
 
 def verify(directory: Path) -> "Card":
@@ -98,7 +108,9 @@ def _pull(
     limits: Limits,
     recipe: str,
     make: Callable[[Fetched, Path], Made],
+    *,
     site: Site | None,
+    unwanted: str,
 ) -> Record:
     """Serve what `make` makes of the fetched file, unless that is here already."""
     site = site or Site()
@@ -106,13 +118,14 @@ def _pull(
     # What was taken without a look at its signature is not what is wanted by who looks.
     recipe = key_of(recipe, trust) if trust else recipe
     wanted = Record(promised(uri, site), key_of(uri), recipe=recipe)
+    _check_wanted(wanted.source, unwanted)
     with versions.lock(limits.left_s("the pull")):
         # Whoever had to wait for another writer may find the work done.
         if wanted.source and versions.serve_again(wanted):
             return wanted
         try:
             with _alone(site.cache, wanted, limits):
-                record = _served_anew(uri, versions, limits, wanted, make, site)
+                record = _served_anew(uri, versions, limits, wanted, make, site=site, unwanted=unwanted)
         except WeightsError as error:
             # What a broken transfer has brought is of use to the next one; what was refused is not.
             if not isinstance(error, SourceError):
@@ -123,28 +136,43 @@ def _pull(
 
 
 def _served_anew(
-    uri: str, versions: Versions, limits: Limits, wanted: Record, make: Callable[[Fetched, Path], Made], site: Site
+    uri: str,
+    versions: Versions,
+    limits: Limits,
+    wanted: Record,
+    make: Callable[[Fetched, Path], Made],
+    *,
+    site: Site,
+    unwanted: str,
 ) -> Record:
     """Serve the model of `uri`: the one that is served if it is still that, what the node has, or what is fetched."""
     served = versions.served()
     known = served.etag if (served.origin, served.recipe) == (wanted.origin, wanted.recipe) else ""
     if not known and _serve_made(versions, wanted, limits, site.cache):
         return wanted
-    fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
+    with stage("pull"):
+        fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
     if fetched.unchanged:
         return served
+    _check_wanted(fetched.sha256, unwanted)
     site.signatures.check(fetched.file, fetched.signature)
     record = replace(wanted, source=fetched.sha256, etag=fetched.etag)
     # A file that was here already may have its weights in other files, which its digest says nothing of.
     found = fetched.file.parent == versions.incoming
     if found and (versions.serve_again(record) or _serve_made(versions, record, limits, site.cache)):
         return record
-    made = make(fetched, versions.incoming)
+    with stage("prepare"):
+        made = make(fetched, versions.incoming)
     record = record if fetched.unpacked else replace(record, source=made.source)
     if site.cache and (found or fetched.unpacked):
         site.cache.add_made(record.source, record.recipe, made, limits)
     versions.serve(made.file, made.digest, record)
     return record
+
+
+def _check_wanted(found: str, unwanted: str) -> None:
+    if unwanted and found == unwanted:
+        raise UnwantedError(f"the source still has the weights that were refused: sha256 {unwanted}")
 
 
 def _serve_made(versions: Versions, wanted: Record, limits: Limits, cache: Cache | None) -> bool:

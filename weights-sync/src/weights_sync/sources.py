@@ -29,7 +29,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _MAX_MANIFEST_BYTES = 1 << 16
 _MAX_SIGNATURE_BYTES = 16 << 20
-_CLAIMS = Path("/mnt/pvc")
+CLAIMS = Path("/mnt/pvc")
 
 
 def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Site | None = None) -> Fetched:
@@ -178,7 +178,7 @@ def _mounted(uri: str, task: _Task) -> Fetched:
     path = PurePosixPath(unquote(uri.partition("://")[2].partition("/")[2]))
     if not path.parts or ".." in path.parts:
         raise SourceError("a pvc:// URI names a file on a claim, as pvc://models/yolo/x.onnx")
-    return _local(str(_CLAIMS / path), task)
+    return _local(str(CLAIMS / path), task)
 
 
 def _packaged(uri: str, task: _Task) -> Fetched:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from weights_sync.errors import DigestError, NoSpaceError, SourceError, TooLargeError
 from weights_sync.limits import Limits
+from weights_sync.metrics import BYTES
 from weights_sync.place import written
 from weights_sync.progress import Progress
 from weights_sync.retry import Interrupted, Patience, Stale
@@ -148,6 +149,7 @@ class Transfer:
                     raise TooLargeError(f"{self._name} has more than {self._limits.max_bytes} bytes, the limit")
                 self._limits.left_s(f"the download of {self._name}")
                 digest.update(piece)
+                BYTES.inc(len(piece))
                 rest = piece
                 while rest:
                     rest = rest[file.write(rest) :]

@@ -77,6 +77,25 @@ def read(
             patience.wait(error)
 
 
+def read_mark(url: str, limits: Limits, login: Login = anonymous) -> str:
+    """Return a text that changes with the file at `url`, without its bytes; "" where the server gives none."""
+    patience = Patience(shown(url), limits)
+    while True:
+        try:
+            # An address that is signed for GET refuses HEAD; the body of the GET is left unread.
+            for method in ("HEAD", "GET"):
+                with answered(url, HEADERS, limits, login, method=method) as response:
+                    status, reason = response.status, response.reason
+                    if status in _PASSING:
+                        raise _later(response)
+                    if status == http.client.OK:
+                        named = [response.headers.get(name, "") for name in ("etag", "last-modified")]
+                        return " ".join((*named, response.headers.get("content-length", ""))) if any(named) else ""
+            raise SourceError(f"{shown(url)} answered {status} {reason}".rstrip())
+        except Interrupted as error:
+            patience.wait(error)
+
+
 def _later(response: http.client.HTTPResponse) -> Interrupted:
     asked = response.headers.get("retry-after", "")
     wait_s = min(int(asked), _LONGEST_RETRY_AFTER_S) if asked.isdecimal() else 0
