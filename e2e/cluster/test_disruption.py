@@ -88,12 +88,12 @@ def test_an_eviction_waits_for_the_disruption_budget_and_loses_nothing(served, n
 @pytest.mark.timeout(900)
 def test_a_predictor_killed_for_its_memory_costs_nobody_more_than_a_second_try(served, namespace, eventually) -> None:
     victim = pods(namespace, "predictor")[0]
-    # The server is made the first to go, as one that has grown itself would be.
-    glutton = "open('/proc/1/oom_score_adj', 'w').write('1000'); [bytearray(b'x' * (1 << 20)) for _ in range(1 << 20)]"
+    # The kernel takes the largest process: of many that are smaller than the server, the server.
+    gluttons = "import os, time\nwhile os.fork(): time.sleep(0.1)\nkept = b'x' * (64 << 20)\ntime.sleep(60)"
     with Crowd(served, retries=1) as crowd:
         crowd.wait_for(10)
         with pytest.raises(subprocess.CalledProcessError):
-            namespace.kubectl("exec", victim, "-c", "kserve-container", "--", "python", "-c", glutton)
+            namespace.kubectl("exec", victim, "-c", "kserve-container", "--", "python", "-c", gluttons)
 
         def restarted() -> bool:
             (status,) = namespace.get("pod", victim)["status"]["containerStatuses"]

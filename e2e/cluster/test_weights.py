@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 
 import pytest
 import shapes_variants
 from helm import Release
+from in_cluster import file_server
 from through_gateway import Served
-
-PYTHON = "docker.io/library/python:3.11-slim-bookworm"
-SERVER = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "files", "labels": {"app": "files"}},
-    "spec": {
-        "containers": [
-            {
-                "name": "files",
-                "image": PYTHON,
-                "imagePullPolicy": "Never",
-                "command": ["python", "-m", "http.server", "8000", "--directory", "/srv"],
-                "ports": [{"containerPort": 8000}],
-                "readinessProbe": {"httpGet": {"path": "/", "port": 8000}, "periodSeconds": 1},
-                "volumeMounts": [{"name": "srv", "mountPath": "/srv"}],
-            }
-        ],
-        "volumes": [{"name": "srv", "emptyDir": {}}],
-        "terminationGracePeriodSeconds": 0,
-    },
-}
-SERVICE = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "files"},
-    "spec": {"selector": {"app": "files"}, "ports": [{"port": 80, "targetPort": 8000}]},
-}
 
 
 @pytest.fixture(scope="module")
 def weights(namespace) -> tuple[str, str]:
     """Serve weights over HTTP in the cluster; return their URI and their sha256."""
-    namespace.apply(SERVER, SERVICE)
-    namespace.wait("pod/files")
     model = shapes_variants.same()
-    script = "import base64, sys; open('/srv/model.onnx', 'wb').write(base64.b64decode(sys.stdin.read()))"
-    encoded = base64.b64encode(model).decode()
-    namespace.kubectl("exec", "-i", "files", "--", "python", "-c", script, stdin=encoded)
-    return f"http://files.{namespace.name}.svc.cluster.local/model.onnx", hashlib.sha256(model).hexdigest()
+    return file_server(namespace, {"model.onnx": model}) + "/model.onnx", hashlib.sha256(model).hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+"""A canary gets the part of the traffic it should, clients can pick a version, and versions never mix."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import shapes_variants
+from helm import Release
+from in_cluster import file_server
+from through_gateway import Crowd, Served, shares
+
+PERCENT = 10
+REQUESTS = 200
+# Five standard deviations of a binomial: a right split fails this once in a million runs.
+TOLERANCE = 5 * math.sqrt(PERCENT / 100 * (1 - PERCENT / 100) / REQUESTS)
+
+
+@pytest.fixture(scope="module")
+def weights(namespace) -> str:
+    """Serve another version of the weights in the cluster; return their URI."""
+    return file_server(namespace, {"canary.onnx": shapes_variants.same()}) + "/canary.onnx"
+
+
+@pytest.fixture(scope="module", params=["split", "collocated"])
+def served(request, namespace, release: Release, weights, gateway) -> Served:
+    """Install a model with a canary, in a topology."""
+    topology = request.param
+    canary = {"enabled": True, "percent": PERCENT, "storageUri": weights}
+    release.install(
+        {
+            "models": {"m": {"storageUri": "yolo://shapes", "topology": topology, "canary": canary}},
+            "storageContainer": {
+                "prefixes": ["yolo://", "http://files."],
+                "env": [{"name": f"WEIGHTS_SYNC_ALLOW_{what}", "value": "true"} for what in ("HTTP", "PRIVATE")],
+            },
+            "networkPolicy": {"weights": [{"to": [{"podSelector": {}}]}]},
+        }
+    )
+    namespace.wait("isvc/m", seconds=600)
+    if topology == "split":
+        namespace.wait("isvc/m-canary", seconds=600)
+        host = f"m.{namespace.name}.example.com"
+    else:
+        namespace.rolled_out("m-canary-predictor", seconds=600)
+        host = f"m-{namespace.name}.example.com"
+    gateway.routed(host, "/v2/models/m/ready")
+    return Served(gateway.address, host, "m")
+
+
+def digest(served: Served, version: str, requests: int = 20) -> str:
+    """Return the digest of the weights that answer every request for a version."""
+    with Crowd(served, users=2, headers={"x-yolo-version": version}) as crowd:
+        crowd.wait_for(requests)
+    assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
+    assert len(crowd.digests) == 1, crowd.digests
+    return next(iter(crowd.digests))
+
+
+@pytest.mark.timeout(1200)
+def test_traffic_is_split_as_asked(served, eventually) -> None:
+    def split() -> bool:
+        with Crowd(served, users=3) as crowd:
+            crowd.wait_for(REQUESTS)
+        assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
+        assert len(crowd.digests) == 2, crowd.digests
+        (least,) = shares(crowd.digests, [min(crowd.digests, key=crowd.digests.get)])
+        assert abs(least - PERCENT / 100) < TOLERANCE, crowd.digests
+        return True
+
+    # The gateway follows a change of weights some seconds later.
+    eventually(split, "a tenth of the requests goes to the canary", 400)
+
+
+@pytest.mark.timeout(600)
+def test_a_header_picks_the_version_and_no_answer_is_of_the_other_one(served) -> None:
+    if served.host.startswith("m-"):
+        pytest.skip("KServe makes the collocated topology's route, which has no header rules")
+    assert digest(served, "canary") != digest(served, "stable")
