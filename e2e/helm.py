@@ -30,6 +30,17 @@ BASE: Final[Mapping[str, Any]] = {
 }
 
 
+# A storage container that also fetches from a file server in the cluster, at a private address by plain HTTP.
+IN_CLUSTER: Final[Mapping[str, Any]] = {
+    "modelDefaults": {"storageContainerName": "yolo-weights-sync"},
+    "storageContainer": {
+        "prefixes": ["yolo://", "http://files."],
+        "env": [{"name": f"WEIGHTS_SYNC_ALLOW_{what}", "value": "true"} for what in ("HTTP", "PRIVATE")],
+    },
+    "networkPolicy": {"weights": [{"to": [{"podSelector": {}}]}]},
+}
+
+
 @dataclass(slots=True)
 class Release:
     """A release of the chart in a namespace; `version` is Helm's own, 3 or 4, `notes` what it printed last."""
@@ -41,7 +52,7 @@ class Release:
 
     def install(self, values: Mapping[str, Any], *arguments: str) -> None:
         """Install or upgrade."""
-        merged = yaml.safe_dump(_over(BASE, values))
+        merged = yaml.safe_dump(over(BASE, values))
         install = ("upgrade", "--install", self.name, str(CHART), "--values", "-")
         self.notes = self.helm(*install, *arguments, stdin=merged)
 
@@ -58,10 +69,10 @@ class Release:
         return done.stdout
 
 
-def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return one map of values laid over another, key by key."""
     result = dict(base)
     for key, value in values.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = _over(result[key], value) if both else value
+        result[key] = over(result[key], value) if both else value
     return result

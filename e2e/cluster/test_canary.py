@@ -6,7 +6,7 @@ import math
 
 import pytest
 import shapes_variants
-from helm import Release
+from helm import IN_CLUSTER, Release
 from in_cluster import file_server
 from through_gateway import Crowd, Served, shares
 
@@ -29,12 +29,8 @@ def served(request, namespace, release: Release, weights, gateway) -> Served:
     canary = {"enabled": True, "percent": PERCENT, "storageUri": weights}
     release.install(
         {
+            **IN_CLUSTER,
             "models": {"m": {"storageUri": "yolo://shapes", "topology": topology, "canary": canary}},
-            "storageContainer": {
-                "prefixes": ["yolo://", "http://files."],
-                "env": [{"name": f"WEIGHTS_SYNC_ALLOW_{what}", "value": "true"} for what in ("HTTP", "PRIVATE")],
-            },
-            "networkPolicy": {"weights": [{"to": [{"podSelector": {}}]}]},
         }
     )
     namespace.wait("isvc/m", seconds=600)

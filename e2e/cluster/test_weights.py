@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 import shapes_variants
-from helm import Release
+from helm import IN_CLUSTER, Release
 from in_cluster import file_server
 from through_gateway import Served
 
@@ -22,21 +22,8 @@ def weights(namespace) -> tuple[str, str]:
 def release(release, weights) -> Release:
     """Install one model with the right digest, and one with a wrong one."""
     uri, digest = weights
-    mine = {"storageContainerName": "weights-by-http"}
-    release.install(
-        {
-            "models": {
-                "right": {"storageUri": f"{uri}#sha256={digest}", **mine},
-                "wrong": {"storageUri": f"{uri}#sha256={'0' * 64}", **mine},
-            },
-            "storageContainer": {
-                "name": "weights-by-http",
-                # Plain HTTP and private addresses only because the server is in the cluster.
-                "env": [{"name": f"WEIGHTS_SYNC_ALLOW_{what}", "value": "true"} for what in ("HTTP", "PRIVATE")],
-            },
-            "networkPolicy": {"weights": [{"to": [{"podSelector": {}}]}]},
-        }
-    )
+    models = {name: {"storageUri": f"{uri}#sha256={it}"} for name, it in {"right": digest, "wrong": "0" * 64}.items()}
+    release.install({**IN_CLUSTER, "models": models})
     return release
 
 
@@ -53,10 +40,10 @@ def test_weights_of_a_wrong_digest_are_not(release, namespace, eventually) -> No
         (status,) = pods[0]["status"]["initContainerStatuses"]
         assert status["restartCount"] > 0
         name = pods[0]["metadata"]["name"]
-        return namespace.kubectl("logs", name, "-c", "storage-initializer", "--previous")
+        said = namespace.kubectl("logs", name, "-c", "storage-initializer")
+        assert "0" * 64 in said
+        return said
 
-    said = eventually(reason, "the init container has failed", 300)
-    assert "sha256" in said
-    assert "0" * 64 in said
+    assert "sha256" in eventually(reason, "the init container has failed and said why", 300)
     conditions = {each["type"]: each["status"] for each in namespace.get("isvc", "wrong")["status"]["conditions"]}
     assert conditions["Ready"] != "True"
