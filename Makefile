@@ -1,7 +1,7 @@
 # Everything a person or CI runs. It needs Python 3.11 to 3.13, make and a package index, and sets the rest up itself.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test e2e bench lint format generate verify clean
+.PHONY: help setup demo serve test e2e bench lint format tools chart generate verify clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -47,10 +47,18 @@ format: .venv/dev ## put the style right
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
 
+tools: ## the tools that check the chart, built from Go modules (some minutes, once)
+	.ci/tools/run --build
+
+chart: .venv/dev ## the chart: lint with both Helms, unit tests, schemas, alerts and their tests
+	.ci/chart
+
 generate: .venv/dev ## everything generated, anew
 	cd servekit/src/servekit/rpc && $(abspath $(UV)) run --no-sync python -m grpc_tools.protoc -I. \
 		--descriptor_set_out=open_inference.binpb open_inference.proto
 	$(RUN) python docs/reference/contract/generate.py
+	$(RUN) python charts/yolo-kserve/dashboards/generate.py
+	.ci/tools/run helm-docs --chart-search-root charts --log-level warning
 
 verify: generate lint ## regenerate, lint, and show what differs
 	git diff --exit-code

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import httpx2
 import pytest
 import yaml
+from helm import Release
 from kubernetes import client, config
 
 FAILURES = Path(__file__).resolve().parents[2] / "out" / "e2e"
@@ -98,11 +99,12 @@ class Gateway:
     """The cluster's gateway, by its address (host:port): where clients from outside come in."""
 
     address: str
+    client: httpx2.Client
 
     def request(self, host: str, path: str = "/", method: str = "GET", **more: Any) -> httpx2.Response:
         """Return the answer to one request for a host, however bad it is."""
         headers = {"Host": host, **more.pop("headers", {})}
-        return httpx2.request(method, f"http://{self.address}{path}", headers=headers, timeout=30, **more)
+        return self.client.request(method, f"http://{self.address}{path}", headers=headers, **more)
 
     def routed(self, host: str, path: str = "/", seconds: float = 60, **more: Any) -> httpx2.Response:
         """Return the first good answer: an object that is Ready is routed only some seconds later."""
@@ -129,9 +131,10 @@ def eventually_fixture() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def gateway() -> Gateway:
+def gateway() -> Iterator[Gateway]:
     """Return the cluster's gateway."""
-    return Gateway(os.environ["GATEWAY"])
+    with httpx2.Client(timeout=30, trust_env=False) as http:
+        yield Gateway(os.environ["GATEWAY"], http)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,14 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[Namespace]:
     kubectl("create", "namespace", created.name)
     yield created
     kubectl("delete", "namespace", created.name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def release(namespace: Namespace) -> Iterator[Release]:
+    """Make a release of the chart for the module to install, and uninstall it after the module."""
+    created = Release(namespace.name)
+    yield created
+    created.uninstall()
 
 
 @pytest.hookimpl(wrapper=True)

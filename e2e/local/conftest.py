@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,13 +33,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def start_servers(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LocalServers]]:
+def start_servers(
+    cache: Path, tmp_path_factory: pytest.TempPathFactory, free_ports: Callable[[int], list[int]]
+) -> Iterator[Callable[..., LocalServers]]:
     """Return a function that starts both servers; they stop after the module."""
     with ExitStack() as stack:
 
         def start(model: str = "shapes", weights: str = "yolo://shapes", **more: object) -> LocalServers:
             logs = tmp_path_factory.mktemp("logs")
-            options = LocalOptions(model, weights, "127.0.0.1", *_free_ports(4), log_directory=logs, **more)
+            options = LocalOptions(model, weights, "127.0.0.1", *free_ports(4), log_directory=logs, **more)
             return stack.enter_context(LocalServers(options))
 
         yield start
@@ -50,17 +51,3 @@ def start_servers(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def serve(start_servers: Callable[..., LocalServers]) -> Callable[..., LocalOptions]:
     """Return a function that starts both servers and returns where they are; they stop after the module."""
     return lambda *arguments, **more: start_servers(*arguments, **more).options
-
-
-@pytest.fixture(scope="session")
-def free_ports() -> Callable[[int], list[int]]:
-    """Return a function that returns ports which nothing listened on a moment ago."""
-    return _free_ports
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

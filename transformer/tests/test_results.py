@@ -299,8 +299,9 @@ async def test_the_answer_tells_the_version_and_the_time_of_each_stage(protocol,
         parameters, version = answer.json()["parameters"], answer.json()["model_version"]
     assert version == "1"
     stages = ["preprocess_us", "queue_us", "compute_us", "postprocess_us"]
-    assert sorted(parameters) == sorted(["model_version", "cached", *stages])
+    assert sorted(parameters) == sorted(["model_version", "model.digest", "cached", *stages])
     assert (parameters["model_version"], parameters["cached"]) == ("1", False)
+    assert parameters["model.digest"].startswith("sha256:")
     # What the predictor says of itself, not the round trip.
     assert (parameters["queue_us"], parameters["compute_us"]) == (1500, 2500)
     assert all(type(parameters[stage]) is int and parameters[stage] >= 0 for stage in stages)

@@ -1,7 +1,12 @@
 """The command and where it reads from, over real files and a real server on loopback."""
 
 import hashlib
+import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import onnx
@@ -10,7 +15,7 @@ from tiny_networks import yolov8
 
 from weights_sync import __main__ as command
 from weights_sync import catalogue as catalogue_module
-from weights_sync import limits
+from weights_sync import limits, metrics
 from weights_sync.catalogue import Entry, catalogue
 from weights_sync.prepare import checks, is_prepared
 
@@ -31,6 +36,8 @@ def site(monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
+    ended = threading.Event()
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if self.path.startswith("/moved"):
@@ -45,7 +52,9 @@ def site(monkeypatch):
                 if self.path != "/endless":
                     self.send_header("Content-Length", str(length))
                 self.end_headers()
-                self.wfile.write(DATA)
+                self.wfile.write(DATA[: len(DATA) // 2] if self.path == "/stalled" else DATA)
+                if self.path == "/stalled":
+                    ended.wait(60)
 
         def log_message(self, *_):
             pass
@@ -53,6 +62,7 @@ def site(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
+    ended.set()
     server.shutdown()
     server.server_close()
 
@@ -74,12 +84,63 @@ def fails(capsys, *arguments):
 def test_pull_places_a_prepared_model_and_says_what_it_found(model, tmp_path, capsys):
     assert command.main(["pull", str(model), str(tmp_path / "a"), model.as_uri(), str(tmp_path / "b")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["model", "family", "task", "labels", "size", "digest"]
+    assert lines[0].split() == ["model", "family", "task", "labels", "size", "versions", "digest"]
     for line, name in zip(lines[1:], "ab", strict=True):
         placed = tmp_path / name / "model.onnx"
-        assert line.split() == [str(placed), "yolov8", "detect", "3", "64x64", f"sha256:{DIGEST}"]
+        assert line.split() == [str(placed), "yolov8", "detect", "3", "64x64", "1", f"sha256:{DIGEST}"]
         assert is_prepared(onnx.load(placed))
         assert visible(placed.parent) == ["model.onnx"]
+
+
+def test_pull_ends_with_a_summary_for_who_reads_the_log(site, tmp_path, capsys):
+    metrics_file = tmp_path / "weights.prom"
+    before = metrics.summary()["bytes"]
+    pull = ["pull", f"{site}/net.onnx", str(tmp_path / "a"), "--metrics_file", str(metrics_file)]
+    assert command.main(pull) == 0
+    summary = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert summary["event"] == "pulled"
+    assert summary["bytes"] == before + len(DATA)
+    assert {"pull", "prepare"} <= set(summary["seconds"])
+    assert summary["models"] == [
+        {
+            "model": str(tmp_path / "a" / "model.onnx"),
+            "family": "yolov8",
+            "task": "detect",
+            "labels": "3",
+            "size": "64x64",
+            "versions": "1",
+            "digest": f"sha256:{DIGEST}",
+        }
+    ]
+    assert (
+        f'yolo_weights_version_info{{digest="sha256:{DIGEST}",directory="{tmp_path / "a"}"' in metrics_file.read_text()
+    )
+
+    assert command.main([*pull[:1], f"{site}/missing", *pull[2:], "--attempts", "1"]) == 1
+    assert 'yolo_weights_failures_total{reason="source"}' in metrics_file.read_text()
+    nowhere = tmp_path / "none" / "x.prom"
+    assert command.main([*pull[:3], "--metrics_file", str(nowhere)]) == 1
+    assert f"can not write the metrics to {nowhere}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_pull_that_is_told_to_stop_ends_at_once_and_places_nothing(site, tmp_path):
+    run = [sys.executable, "-m", "weights_sync", "pull", f"{site}/stalled", tmp_path / "a"]
+    with subprocess.Popen(run, stderr=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob("a/.weights-sync/incoming/*.part")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(25) == 128 + signal.SIGTERM
+    assert visible(tmp_path / "a") == []
+
+
+def test_watch_wants_to_know_what_to_watch(tmp_path, capsys):
+    for arguments in ([str(tmp_path), "--model", "m"], [str(tmp_path), str(tmp_path)], ["a", "b", "c", "--model", "m"]):
+        with pytest.raises(SystemExit):
+            command.main(["watch", *arguments])
+    err = capsys.readouterr().err
+    assert "watch wants URI and DEST, or DEST and --follow" in err
+    assert "required: --model" in err
 
 
 def test_pull_wants_pairs(model, capsys):
@@ -154,7 +215,7 @@ def test_a_download_stops_at_the_limit(site, tmp_path, capsys, path, reason):
         ("https://127.0.0.1:1/net.onnx", "can not download https://127.0.0.1:1/net.onnx"),
         (
             "ftp://host/net.onnx",
-            "can not read ftp: URIs; there are az, file, gs, hf, http, https, package, pvc, s3",
+            "can not read ftp: URIs; there are az, file, gs, hf, http, https, oci, package, pvc, s3",
         ),
         ("file://elsewhere/net.onnx", "of this machine"),
         ("pvc://claim/../../etc/passwd", "names a file on a claim"),
@@ -170,6 +231,27 @@ def test_a_source_that_can_not_be_read_is_named(tmp_path, capsys, uri, reason):
     line = fails(capsys, "pull", uri, tmp_path / "a", "--attempts", 1)
     assert reason in line
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("ALLOW_HTTP", "maybe", "WEIGHTS_SYNC_ALLOW_HTTP is 'maybe': say true or false"),
+        ("ATTEMPTS", "many", "argument --attempts: invalid int value: 'many'"),
+    ],
+)
+def test_a_setting_of_the_environment_that_is_none_is_refused_by_its_name(name, value, complaint, capsys, monkeypatch):
+    monkeypatch.setenv(f"WEIGHTS_SYNC_{name}", value)
+    with pytest.raises(SystemExit):
+        command.main(["yolo://shapes", "served"])
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "prepared"), [("true", False), ("0", True)])
+def test_the_environment_stands_for_the_flags_that_kserve_can_not_pass(value, prepared, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEIGHTS_SYNC_AS_IT_IS", value)
+    assert command.main([model.as_uri(), str(tmp_path / "served")]) == 0
+    assert is_prepared(onnx.load(tmp_path / "served" / "model.onnx")) == prepared
 
 
 def test_a_named_model_comes_from_the_first_source_that_has_it(model, site, tmp_path, capsys, monkeypatch):

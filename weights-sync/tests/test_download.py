@@ -16,9 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from weights_sync import retry, web
+from weights_sync import authorities, exchange, retry, web
 from weights_sync.addresses import is_public
 from weights_sync.errors import DeadlineError, DigestError, NoSpaceError, SourceError, TooLargeError
+from weights_sync.hub import hub_login
 from weights_sync.limits import Limits
 from weights_sync.manifest import in_manifest
 from weights_sync.pull import pull_as_it_is
@@ -299,7 +300,7 @@ def test_a_pull_goes_through_the_proxy_of_the_environment(site, tmp_path, monkey
 
 
 def test_secrets_in_addresses_are_not_shown():
-    assert web.shown("https://user:secret@host/net.onnx?token=secret") == "https://host/net.onnx"
+    assert exchange.shown("https://user:secret@host/net.onnx?token=secret") == "https://host/net.onnx"
 
 
 @pytest.mark.parametrize(
@@ -336,7 +337,7 @@ def test_a_file_of_the_hub_is_fetched_at_its_commit_with_the_token(site, tmp_pat
     assert site.asked[f"/someone/yolo/resolve/{commit}/onnx/net.onnx"] == 1
     assert site.tokens == ["Bearer secret"]
     site.location = f"{other.address}/net.onnx"
-    web.download(f"{site.address}/away", tmp_path / "x.part", Limits(allow_private=True), token="secret")  # noqa: S106
+    web.download(f"{site.address}/away", tmp_path / "x.part", Limits(allow_private=True), login=hub_login())
     assert site.tokens[-1] == "Bearer secret"
     assert other.tokens == [None]
     server.shutdown()
@@ -368,7 +369,7 @@ def certificate(tmp_path):
 
 
 def test_https_is_spoken_with_servers_that_prove_who_they_are(site, tmp_path, monkeypatch, certificate):
-    web._trust.cache_clear()
+    authorities._trust.cache_clear()
     server = served(site)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -376,7 +377,7 @@ def test_https_is_spoken_with_servers_that_prove_who_they_are(site, tmp_path, mo
     site.address = f"https://localhost:{server.server_port}"
     with pytest.raises(SourceError, match=r"self.signed certificate"):
         pull(site, tmp_path)
-    web._trust.cache_clear()
+    authorities._trust.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     site.cut = 700_000
     assert pull(site, tmp_path)
@@ -384,6 +385,6 @@ def test_https_is_spoken_with_servers_that_prove_who_they_are(site, tmp_path, mo
     site.address = f"https://127.0.0.1:{server.server_port}"
     with pytest.raises(SourceError, match="IP address mismatch"):
         pull(site, tmp_path)
-    web._trust.cache_clear()
+    authorities._trust.cache_clear()
     server.shutdown()
     server.server_close()

@@ -14,8 +14,10 @@ from mindspore_writer import checkpoint
 
 from weights_sync import __main__ as command
 from weights_sync.errors import DamagedModelError, SourceError, TooLargeError, UnsupportedModelError, WeightsError
-from weights_sync.mindspore import prepare_checkpoint, read_network
-from weights_sync.prepare import is_prepared
+from weights_sync.make import make
+from weights_sync.mindspore import read_network
+from weights_sync.order import Order
+from weights_sync.prepare import is_prepared, read_card
 
 CONFIGS = Path(__file__).parent / "data" / "mindyolo"
 NETWORK = {
@@ -225,10 +227,10 @@ def detector(pair):
     pair.tensors["model.model.3.anchor_grid"] = grid
 
 
-def test_labels_of_the_yaml_reach_the_card(pair, tmp_path):
+def test_labels_of_the_yaml_reach_the_card(pair):
     detector(pair)
     pair.read(data={"names": ["cat", "dog"], "nc": 2}, img_size=[320, 320])
-    card = prepare_checkpoint(pair.file, tmp_path / "model.onnx", config=pair.config)
+    card = read_card(make(pair.file, Order(config=pair.config)))
     assert (card.labels, card.size, card.family) == (("cat", "dog"), (320, 320), "yolov5")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import tracemalloc
 
 import onnx
 import pytest
@@ -16,7 +17,10 @@ from weights_sync.errors import (
     UnsupportedModelError,
     WeightsError,
 )
-from weights_sync.prepare import is_prepared, prepare_file, prepare_model
+from weights_sync.make import make
+from weights_sync.order import Order
+from weights_sync.prepare import is_prepared, prepare_model, read_card
+from weights_sync.prepare.checks import read_model
 
 BAD_FILES = {
     "empty.onnx": (DamagedModelError, "is empty"),
@@ -28,12 +32,11 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_each_bad_file_is_refused_with_a_reason_of_its_own(name, assets, tmp_path):
+def test_each_bad_file_is_refused_with_a_reason_of_its_own(name, assets):
     kind, reason = BAD_FILES[name]
     with pytest.raises(kind, match=reason) as caught:
-        prepare_file(assets / "weights" / "bad" / name, tmp_path / "model.onnx")
+        make(assets / "weights" / "bad" / name, Order())
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
 
 
 def test_no_bad_file_is_left_out_above(assets):
@@ -58,18 +61,41 @@ def test_what_is_no_onnx_is_named(data, reason):
         prepare_model(data)
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"<html>",
+        b"\x08",  # one field after another, of two bytes each
+        b"\x08\x08\x3a\xff\xff\xff\xff\x07",  # a graph that is longer than the file
+        b"\x08\x08\x3a\xf0\xff\xff\x7f\x0b",  # a graph of fields that are none
+        b"\x93\x0a\xf1" * 5,
+    ],
+)
+def test_a_large_file_that_is_no_model_is_not_read_into_memory(tmp_path, start):
+    file = tmp_path / "big.onnx"
+    with file.open("wb") as stream:
+        stream.write(start if start != b"\x08" else start * 600_000)
+        stream.truncate(256 << 20)
+    tracemalloc.start()
+    with pytest.raises(DamagedModelError):
+        read_model(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
 def test_a_model_over_the_limit_is_refused_before_it_is_read(tmp_path):
     data = yolov8().SerializeToString()
     with pytest.raises(TooLargeError, match=f"has {len(data)} bytes; the limit is 1000"):
         prepare_model(data, max_bytes=1000)
     (tmp_path / "big.onnx").write_bytes(data)
     with pytest.raises(TooLargeError, match="the limit is 1000"):
-        prepare_file(tmp_path / "big.onnx", tmp_path / "out.onnx", max_bytes=1000)
+        make(tmp_path / "big.onnx", Order(max_bytes=1000))
 
 
 def test_a_missing_file_is_named_without_its_folder(tmp_path):
     with pytest.raises(SourceError, match=r"^can not read none.onnx: No such file"):
-        prepare_file(tmp_path / "none.onnx", tmp_path / "out.onnx")
+        make(tmp_path / "none.onnx", Order())
 
 
 def test_operators_of_others_are_refused():
@@ -142,10 +168,10 @@ def external(tmp_path, location):
 
 def test_weights_beside_the_model_are_taken_in(tmp_path):
     file = external(tmp_path, "net.bin")
-    card = prepare_file(file, tmp_path / "out" / "model.onnx")
-    assert is_prepared(onnx.load(tmp_path / "out" / "model.onnx", load_external_data=False))
+    prepared = make(file, Order())
+    assert is_prepared(prepared)
     data = file.read_bytes() + (tmp_path / "net.bin").read_bytes()
-    assert card.digest == "sha256:" + hashlib.sha256(data).hexdigest()
+    assert read_card(prepared).digest == "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 @pytest.mark.parametrize("location", ["../net.bin", "/etc/hostname", "link.bin", "", "a\\..\\b"])
@@ -156,14 +182,14 @@ def test_weights_outside_the_directory_are_not_read(tmp_path, location):
     (inside / "net.bin").rename(tmp_path / "net.bin")
     (inside / "link.bin").symlink_to(tmp_path / "net.bin")
     with pytest.raises(UnsupportedModelError, match="outside its directory"):
-        prepare_file(file, tmp_path / "model.onnx")
+        make(file, Order())
 
 
 def test_weights_beside_the_model_that_are_gone_are_named(tmp_path):
     file = external(tmp_path, "net.bin")
     (tmp_path / "net.bin").unlink()
     with pytest.raises(DamagedModelError, match=r"'net.bin', which is not there"):
-        prepare_file(file, tmp_path / "model.onnx")
+        make(file, Order())
 
 
 def test_weights_in_other_files_are_refused_where_there_is_no_directory(tmp_path):

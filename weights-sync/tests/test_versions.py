@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from weights_sync.errors import BusyError, NoSpaceError, NoVersionError, SourceError
-from weights_sync.place import written
-from weights_sync.versions import Record, Versions, digest_of
+from weights_sync.place import digest_of, written
+from weights_sync.versions import Record, Versions
 
 # Serves the bytes of argument 2 in the directory of argument 1, and dies at the audited step of argument 3.
 WRITER = """
@@ -109,7 +109,7 @@ def test_a_damaged_version_is_never_gone_back_to(tmp_path):
     rollback(tmp_path)
     assert served(tmp_path) == "a"
     serve(tmp_path, "c")
-    Versions(tmp_path)._file(hashlib.sha256(b"a").hexdigest()).write_text("damaged")
+    Versions(tmp_path).file(hashlib.sha256(b"a").hexdigest()).write_text("damaged")
     with pytest.raises(NoVersionError, match="not whole"):
         rollback(tmp_path)
     assert served(tmp_path) == "c"

@@ -39,6 +39,10 @@ annotations:
 storageContainerName: {{ . }}
 {{- end }}
 model:
+  {{- if and .canary (eq $it.mode "Standard") }}
+  # Its definition asks for the name, though the stable predictor's may not have one.
+  name: kserve-container
+  {{- end }}
   modelFormat:
     name: yolo
     version: "1"

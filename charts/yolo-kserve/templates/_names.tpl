@@ -7,7 +7,7 @@
 {{/* Labels of every object. */}}
 {{- define "yolo-kserve.labels" -}}
 app.kubernetes.io/name: yolo-kserve
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -49,4 +49,10 @@ yolo-onnxruntime-{{ .device }}{{ if eq .topology "collocated" }}-collocated{{ en
 {{/* Host of a model's route; takes `root` and `model`. */}}
 {{- define "yolo-kserve.host" -}}
 {{ .model }}.{{ .root.Release.Namespace }}.{{ .root.Values.route.domain }}
+{{- end }}
+
+{{/* Where pods of the cluster reach a model; takes `root` and `service`. */}}
+{{- define "yolo-kserve.innerUrl" -}}
+{{- $component := eq .service.topology "collocated" | ternary "predictor" "transformer" -}}
+http://{{ .service.name }}-{{ $component }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
 {{- end }}

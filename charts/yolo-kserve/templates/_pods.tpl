@@ -88,7 +88,7 @@ predictor may be at zero, what its transformer could not pass on counts too, and
 */}}
 {{- define "yolo-kserve.kedaQuery" -}}
 {{- $pods := printf `namespace="%s",pod=~"%s-%%s-.*"` .root.Release.Namespace .service.name }}
-{{- $inference := `call=~"infer|predict|detect|segment|inference"` }}
+{{- $inference := `call=~"infer|predict|detect|segment"` }}
 {{- printf `(sum(rate(yolo_request_seconds_sum{%s,%s}[1m])) or vector(0))` (printf $pods .component) $inference }}
 {{- if and (eq .component "predictor") (eq .service.topology "split") (eq (int .service.predictor.minReplicas) 0) }}
 {{- printf ` + (sum(rate(yolo_request_seconds_count{%s,code=~"503|UNAVAILABLE"}[1m])) or vector(0))` (printf $pods "transformer") }}

@@ -99,6 +99,9 @@ def _providers(wanted: str) -> list[str]:
     installed = set(ort.get_available_providers())
     names = PROVIDERS if wanted == "auto" else dict.fromkeys((wanted, "cpu"))
     chosen = [_PROVIDERS[name] for name in names if _PROVIDERS[name] in installed]
+    if _PROVIDERS["cuda"] in chosen:
+        # CUDA's libraries come as wheels beside ONNX Runtime, where it looks only when told; else it falls back to CPU.
+        ort.preload_dlls()
     if wanted != "auto" and _PROVIDERS[wanted] not in installed:
         raise InvalidRequest(f"provider '{wanted}' is not in the installed ONNX Runtime")
     return chosen

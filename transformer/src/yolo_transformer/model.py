@@ -130,6 +130,7 @@ class DetectorModel(ServedModel):
             tensors_of(completed.value, placed.card, placed.options),
             parameters={
                 "model_version": predicted.response.model_version,
+                "model.digest": placed.card.digest,
                 "cached": False,
                 "preprocess_us": durations["preprocess"] // 1000,
                 "queue_us": durations["queue"] // 1000,

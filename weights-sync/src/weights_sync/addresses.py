@@ -44,8 +44,13 @@ def is_public(address: str) -> bool:
 
 def check_encrypted(parts: SplitResult, shown: str, limits: Limits) -> None:
     """Refuse plain HTTP that leaves this machine, unless that is allowed."""
-    if parts.scheme != "https" and not limits.allow_http and not _is_loopback(parts.hostname or ""):
+    if parts.scheme != "https" and not may_be_plain(parts, limits):
         raise SourceError(f"{shown} is not encrypted: use https, or allow plain HTTP with --allow-http")
+
+
+def may_be_plain(parts: SplitResult, limits: Limits) -> bool:
+    """Tell whether plain HTTP to a host stays on this machine, or is allowed."""
+    return limits.allow_http or _is_loopback(parts.hostname or "")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,13 +1,14 @@
 """Models in archives: unpacked under a limit, refused where an archive reaches out of itself."""
 
 import gzip
-import lzma
+import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -18,6 +19,7 @@ from weights_sync.place import written
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 _MAX_FILES = 1000
 _PIECE = 1 << 20
+_MAX_READ = 8 << 20
 
 
 def is_archive(uri: str) -> bool:
@@ -25,13 +27,17 @@ def is_archive(uri: str) -> bool:
     return uri.partition("?")[0].lower().endswith(_SUFFIXES)
 
 
-def unpack(archive: Path, folder: Path, limits: Limits) -> Path:
-    """Unpack an archive into `folder`, a new one; return the model in it: `model.onnx`, or the only .onnx file."""
+def unpack(archive: Path, folder: Path, limits: Limits, *, under: str = "") -> Path | None:
+    """Unpack an archive into `folder`; return the model in it: `model.onnx`, or the only .onnx file, None without one.
+
+    Only what lies `under` a folder of the archive is looked at, where one is named.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
     with written(folder):
         folder.mkdir()
     left = limits.max_bytes
     with _damage_named():
-        for count, (name, size, content) in enumerate(_files(archive)):
+        for count, (name, size, content) in enumerate(_files(archive, under)):
             # What the archive says of itself comes first, what comes out of it is counted all the same.
             if count >= _MAX_FILES or size > left:
                 raise TooLargeError(f"the archive unpacks to more than {limits.max_bytes} bytes or {_MAX_FILES} files")
@@ -39,14 +45,12 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Path:
             limits.left_s("the unpacking")
     models = sorted(folder.rglob("*.onnx"))
     named = [model for model in models if model.name == "model.onnx"] or models
-    if len(named) != 1:
-        raise ArchiveError(
-            f"the archive holds {len(named) or 'no'} models: one .onnx file, or one model.onnx, is served"
-        )
-    return named[0]
+    if len(named) > 1:
+        raise ArchiveError(f"the archive holds {len(named)} models: one .onnx file, or one model.onnx, is served")
+    return named[0] if named else None
 
 
-def _files(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _files(archive: Path, under: str) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Yield the name, the stated size and the content of every file; anything but files and folders is refused."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as whole:
@@ -60,13 +64,45 @@ def _files(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     with whole.open(entry) as content:
                         yield entry.filename, entry.file_size, content
         return
-    with tarfile.open(archive) as tape:
+    with _Tape.opened(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tape:  # type: ignore[call-overload]
         for member in tape:
+            if under and PurePosixPath("/", member.name).parts[1:2] != (under,):
+                continue
             if not (member.isreg() or member.isdir()):
                 raise _no_file(member.name)
             inside = tape.extractfile(member)
             if inside is not None:
                 yield member.name, member.size, inside
+
+
+@dataclass(frozen=True, slots=True)
+class _Tape:
+    """The bytes of a tar archive, of which no header makes more than a little be read at once."""
+
+    stream: IO[bytes]
+
+    @classmethod
+    @contextmanager
+    def opened(cls, archive: Path) -> Iterator["_Tape"]:
+        with archive.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not zipped:
+                yield cls(file)
+                return
+            with gzip.GzipFile(fileobj=file) as stream:
+                yield cls(stream)  # type: ignore[arg-type] # as much of a stream as tarfile needs
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MAX_READ:
+            raise TooLargeError("the archive has a header that is larger than any model needs")
+        return self.stream.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.stream.tell()
 
 
 def _no_file(name: str) -> ArchiveError:
@@ -99,7 +135,7 @@ def _copy(content: IO[bytes], file: Path, most: int) -> int:
 def _damage_named() -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ArchiveError(f"the archive is damaged: {' '.join(str(error).split())[:120]}") from error
     except (RuntimeError, NotImplementedError) as error:
         raise ArchiveError(f"the archive can not be unpacked: {' '.join(str(error).split())[:120]}") from error

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from weights_sync.cache import MAX_CACHE_BYTES, Cache
 from weights_sync.errors import CatalogueError, UnknownModelError
+from weights_sync.signatures import Signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +31,26 @@ class Entry:
     """Size of the file, 0 where it is not fixed."""
 
 
+def _cache() -> Cache | None:
+    folder = os.environ.get("WEIGHTS_SYNC_CACHE")
+    most = os.environ.get("WEIGHTS_SYNC_CACHE_BYTES") or str(MAX_CACHE_BYTES)
+    if not most.isdecimal():
+        raise CatalogueError(f"WEIGHTS_SYNC_CACHE_BYTES must be a number of bytes, not {most[:40]!r}")
+    return Cache(Path(folder), int(most)) if folder else None
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What a place adds to the catalogue of this package; the environment says it, unless an option does."""
+    """What a place says of its models: its own ones, where they lie, whom it trusts. Options go before variables."""
 
     catalogue: str = field(default_factory=lambda: os.environ.get("WEIGHTS_SYNC_CATALOGUE", ""))
     """Path of a catalogue file; its models come before those of this package with the same name."""
     mirror: str = field(default_factory=lambda: os.environ.get("WEIGHTS_SYNC_MIRROR", ""))
     """URI under which the web's files lie as HOST/PATH; it is asked before the web is."""
+    cache: Cache | None = field(default_factory=_cache)
+    """What this node has already."""
+    signatures: Signatures = field(default_factory=Signatures)
+    """Whose models are trusted."""
 
     def sources(self, entry: Entry) -> tuple[str, ...]:
         """Return the URIs of a model, in the order in which to try them."""

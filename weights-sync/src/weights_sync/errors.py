@@ -60,6 +60,10 @@ class DigestError(WeightsError):
     """The bytes are not the ones that were asked for."""
 
 
+class SignatureError(WeightsError):
+    """Nobody who is trusted signed the weights, or who is trusted can not be told."""
+
+
 class TooLargeError(WeightsError):
     """The weights are over the size limit."""
 
@@ -80,3 +84,34 @@ class DamagedModelError(ModelError):
 
 class UnsupportedModelError(ModelError):
     """The file is valid ONNX, of a kind that `prepare` does not do."""
+
+
+class AccuracyError(WeightsError):
+    """The quantised model finds too little of what the original finds."""
+
+
+class UnwantedError(WeightsError):
+    """The source has the very bytes that are not wanted."""
+
+
+class PredictorError(WeightsError):
+    """The predictor can not be told of the weights."""
+
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class AwayError(PredictorError):
+    """The predictor is not there, or not taking loads: it may be later."""
+
+
+class BrokenLoadError(PredictorError):
+    """The predictor went away while it loaded the weights."""
+
+
+class RefusedError(PredictorError):
+    """The predictor does not serve the weights it was given."""
+
+
+class FollowError(WeightsError):
+    """The object in Kubernetes can not be followed."""

@@ -4,41 +4,34 @@ Credentials are read as each cloud's users expect, from the environment and the 
 KServe puts those of a service account's secrets.
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from weights_sync.errors import SourceError
 from weights_sync.limits import Limits
-from weights_sync.retry import Interrupted, Stale
+from weights_sync.retry import Interrupted, Patience, Stale
+from weights_sync.stores import open_store
+from weights_sync.stores.azure import container_and_key
 from weights_sync.transfer import Body, Fetched, Transfer
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
+    from obstore.store import ObjectStore
 
 # obstore is imported where it is needed: no other source has to pay for 15 MB of it.
 # ruff: noqa: PLC0415
 
 _PIECE = 1 << 20
-_SILENCE_S = 30
-_TRUE = frozenset({"1", "true", "yes"})
 
 
 def download_object(uri: str, part: Path, limits: Limits, *, wanted: str = "", known: str = "") -> Fetched:
     """Bring an object to `part`; `wanted` is the sha256 (hex) it must have, `known` the ETag of what's here."""
     import obstore
 
-    scheme, bucket, key = _split(uri)
-    name = f"{scheme}://{bucket}/{key}"
-    try:
-        store = _store(scheme, bucket, limits)
-    except obstore.exceptions.BaseError as error:
-        raise SourceError(f"can not set up the way to {name}: {_line(error)}") from error
+    store, key, name = _open(uri, limits)
 
     @contextmanager
     def opener(offset: int, etag: str) -> Iterator[Body]:
@@ -66,51 +59,45 @@ def download_object(uri: str, part: Path, limits: Limits, *, wanted: str = "", k
     return Transfer(opener, part, name, limits, wanted).run()
 
 
-def _split(uri: str) -> tuple[str, str, str]:
-    parts = urlsplit(uri)
-    key = unquote(parts.path).lstrip("/")
-    if not parts.netloc or not key or key.endswith("/"):
-        raise SourceError(f"an object is named by its bucket and key, as {parts.scheme}://models/yolo/x.onnx")
-    return parts.scheme.lower(), parts.netloc, key
+def read_object_mark(uri: str, limits: Limits) -> str:
+    """Return a text that changes with the object, without its bytes."""
+    import obstore
+
+    store, key, name = _open(uri, limits)
+    patience = Patience(name, limits)
+    while True:
+        try:
+            with _breaking(name):
+                meta = obstore.head(store, key)
+            return f"{meta['e_tag'] or meta['last_modified']} {meta['size']} {meta['version'] or ''}"
+        except Interrupted as error:
+            patience.wait(error)
+
+
+def _open(uri: str, limits: Limits) -> "tuple[ObjectStore, str, str]":
+    """Return the store of an object, its key there, and its name for people."""
+    import obstore
+
+    place = urlsplit(uri)
+    key = _key(place)
+    name = f"{place.scheme}://{place.netloc}{place.path}"
+    try:
+        return open_store(place, limits), key, name
+    except obstore.exceptions.BaseError as error:
+        raise SourceError(f"can not set up the way to {name}: {_line(error)}") from error
+
+
+def _key(place: SplitResult) -> str:
+    container, key = container_and_key(place) if place.scheme in {"az", "https"} else (place.netloc, place.path)
+    if not container or not key.strip("/") or key.endswith("/"):
+        raise SourceError(f"an object is named by its bucket and key, as {place.scheme}://models/yolo/x.onnx")
+    return unquote(key).lstrip("/")
 
 
 def _pieces(result: "GetResult", name: str) -> Iterator[memoryview]:
     with _breaking(name):
         for piece in result.stream(_PIECE):
             yield memoryview(piece)
-
-
-def _store(scheme: str, bucket: str, limits: Limits) -> "ObjectStore":
-    from obstore.store import AzureStore, GCSStore, S3Store
-
-    # A short fuse: `Transfer` tries again itself, under the one deadline.
-    left = timedelta(seconds=min(_SILENCE_S, limits.left_s("the download")))
-    retry: RetryConfig = {"max_retries": 1, "retry_timeout": left}
-    client: ClientConfig = {"connect_timeout": left, "read_timeout": timedelta(seconds=_SILENCE_S)}
-    if scheme == "gs":
-        return GCSStore(bucket, client_options=client, retry_config=retry)
-    if scheme == "az":
-        return AzureStore(bucket, client_options=client, retry_config=retry)
-    config = s3_config(os.environ)
-    client["allow_http"] = config.get("endpoint", "").startswith("http://")
-    client["allow_invalid_certificates"] = os.environ.get("S3_VERIFY_SSL", "1").lower() not in _TRUE
-    return S3Store(bucket, config=config, client_options=client, retry_config=retry)
-
-
-def s3_config(environment: Mapping[str, str]) -> "S3Config":
-    """Return what KServe's secrets say in variables of its own; the AWS_ ones are read by the store itself."""
-    config: S3Config = {}
-    endpoint = environment.get("AWS_ENDPOINT_URL") or environment.get("S3_ENDPOINT", "")
-    if endpoint and "://" not in endpoint:
-        secure = environment.get("S3_USE_HTTPS", "1").lower() in _TRUE
-        endpoint = f"{'https' if secure else 'http'}://{endpoint}"
-    if endpoint:
-        config["endpoint"] = endpoint
-    if environment.get("S3_USER_VIRTUAL_BUCKET", "0").lower() in _TRUE:
-        config["virtual_hosted_style_request"] = True
-    if environment.get("awsAnonymousCredential", "0").lower() in _TRUE:
-        config["skip_signature"] = True
-    return config
 
 
 @contextmanager
@@ -131,4 +118,5 @@ def _breaking(name: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+    # What follows is how the store's own structures look.
+    return " ".join(str(error).partition("Debug source")[0].split())[:240]

@@ -1,7 +1,10 @@
 """Placing files so that a reader sees the whole of the new one or the whole of the old one."""
 
+import fcntl
+import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +12,10 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from weights_sync.errors import NoSpaceError, SourceError
+
+_FICLONE = 0x40049409
+"""ioctl_ficlone(2)."""
+_PIECE = 1 << 20
 
 
 def place(data: bytes, dest: Path) -> None:
@@ -31,19 +38,38 @@ def place(data: bytes, dest: Path) -> None:
 
 
 def share(source: Path, dest: Path) -> None:
-    """Make `dest` the same file as `source`, by rename; where the file system has no hard links, a flushed copy."""
+    """Make `dest` the same file as `source`, by rename; where there can be no hard link, a flushed copy."""
     temporary = dest.with_name(f".{dest.name}.next")
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)
+    except FileNotFoundError:
+        raise
     except OSError:
-        shutil.copyfile(source, temporary)
+        _copy(source, temporary)
         sync(temporary)
-    temporary.chmod(0o644)
+    # The mode of another user's file, which may be shared, is not ours to set.
+    if stat.S_IMODE(temporary.stat().st_mode) != 0o644:
+        temporary.chmod(0o644)
     temporary.replace(dest)
     sync(dest.parent)
     # Renaming one name of a file to another of the same file does nothing: POSIX leaves both.
     temporary.unlink(missing_ok=True)
+
+
+def _copy(source: Path, dest: Path) -> None:
+    """Copy a file; its blocks are shared until one of the two changes, where the file system can."""
+    with source.open("rb") as old, dest.open("xb") as new:
+        try:
+            fcntl.ioctl(new, _FICLONE, old.fileno())
+        except OSError:
+            shutil.copyfileobj(old, new, _PIECE)
+
+
+def digest_of(file: Path) -> str:
+    """Return the sha256 (hex) of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -3,18 +3,22 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weights_sync.cache import Cache, Made, key_of
 from weights_sync.catalogue import Site
-from weights_sync.errors import DamagedModelError, SourceError, WeightsError
+from weights_sync.errors import DamagedModelError, SourceError, UnwantedError, WeightsError
 from weights_sync.limits import Limits
-from weights_sync.place import written
+from weights_sync.metrics import stage
+from weights_sync.order import Order
+from weights_sync.place import digest_of, place, written
 from weights_sync.sources import fetch, promised
 from weights_sync.transfer import Fetched
-from weights_sync.versions import MODEL_FILE, Record, Versions, digest_of
+from weights_sync.versions import MODEL_FILE, Record, Versions
 
 if TYPE_CHECKING:
     from weights_sync.prepare import Card
@@ -30,41 +34,51 @@ def pull(
     directory: Path,
     *,
     limits: Limits | None = None,
-    candidates: int | None = None,
-    family: str | None = None,
+    order: Order | None = None,
     site: Site | None = None,
+    unwanted: str = "",
 ) -> "Card":
     """Place the prepared model of `uri` as `directory/model.onnx`; return its card.
 
+    `unwanted` is the sha256 (hex) of a file that is refused with `UnwantedError`.
+
     A reader sees the whole of the new model or the whole of the one before; on an error the one before stays.
     """
-    from weights_sync.prepare import CANDIDATES, prepare_file, read_card
+    from weights_sync.make import make
+    from weights_sync.prepare import read_card
     from weights_sync.prepare.checks import read_model
 
     limits = limits or Limits()
-    kept = CANDIDATES if candidates is None else candidates
+    wanted = replace(order or Order(), max_bytes=limits.max_bytes)
 
-    def prepare(fetched: Fetched, incoming: Path) -> tuple[Path, str, str]:
+    def prepare(fetched: Fetched, incoming: Path) -> Made:
         file = incoming / "prepared.onnx"
-        card = prepare_file(fetched.file, file, candidates=kept, family=family, max_bytes=limits.max_bytes)
-        return file, digest_of(file), card.digest.removeprefix("sha256:")
+        prepared = make(fetched.file, wanted)
+        place(prepared.SerializeToString(), file)
+        return Made(file, digest_of(file), read_card(prepared).digest.removeprefix("sha256:"))
 
-    _pull(uri, Versions(directory), limits, _recipe(f"{kept} {family}"), prepare, site)
+    recipe = _recipe(repr(replace(wanted, max_bytes=0)))
+    _pull(uri, Versions(directory), limits, recipe, prepare, site=site, unwanted=unwanted)
     return read_card(read_model(directory / MODEL_FILE)[0])
 
 
-def pull_as_it_is(uri: str, directory: Path, *, limits: Limits | None = None, site: Site | None = None) -> str:
-    """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex)."""
+def pull_as_it_is(
+    uri: str, directory: Path, *, limits: Limits | None = None, site: Site | None = None, unwanted: str = ""
+) -> str:
+    """Place the file of `uri` as `directory/model.onnx`, for a server that prepares it; return its sha256 (hex).
 
-    def keep(fetched: Fetched, incoming: Path) -> tuple[Path, str, str]:
+    `unwanted` is the sha256 (hex) of a file that is refused with `UnwantedError`.
+    """
+
+    def keep(fetched: Fetched, incoming: Path) -> Made:
         if fetched.file.parent == incoming:
-            return fetched.file, fetched.sha256, fetched.sha256
+            return Made(fetched.file, fetched.sha256, fetched.sha256)
         file = incoming / MODEL_FILE
         with written(file):
             shutil.copyfile(fetched.file, file)
-            return file, digest_of(file), fetched.sha256
+            return Made(file, digest_of(file), fetched.sha256)
 
-    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site).source
+    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site=site, unwanted=unwanted).source
 
 
 def verify(directory: Path) -> "Card":
@@ -93,30 +107,25 @@ def _pull(
     versions: Versions,
     limits: Limits,
     recipe: str,
-    make: Callable[[Fetched, Path], tuple[Path, str, str]],
+    make: Callable[[Fetched, Path], Made],
+    *,
     site: Site | None,
+    unwanted: str,
 ) -> Record:
-    """Serve what `make` makes of the fetched file, unless that is here already.
-
-    `make` returns a file, its sha256 and the sha256 of what it was made from.
-    """
-    wanted = Record(promised(uri, site), hashlib.sha256(uri.encode()).hexdigest(), recipe=recipe)
+    """Serve what `make` makes of the fetched file, unless that is here already."""
+    site = site or Site()
+    trust = site.signatures.recipe
+    # What was taken without a look at its signature is not what is wanted by who looks.
+    recipe = key_of(recipe, trust) if trust else recipe
+    wanted = Record(promised(uri, site), key_of(uri), recipe=recipe)
+    _check_wanted(wanted.source, unwanted)
     with versions.lock(limits.left_s("the pull")):
         # Whoever had to wait for another writer may find the work done.
         if wanted.source and versions.serve_again(wanted):
             return wanted
-        served = versions.served()
-        known = served.etag if (served.origin, served.recipe) == (wanted.origin, recipe) else ""
         try:
-            fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
-            if fetched.unchanged:
-                return served
-            record = replace(wanted, source=fetched.sha256, etag=fetched.etag)
-            # A file that was here already may have its weights in other files, which its digest says nothing of.
-            if fetched.file.parent != versions.incoming or not versions.serve_again(record):
-                file, digest, source = make(fetched, versions.incoming)
-                record = record if fetched.unpacked else replace(record, source=source)
-                versions.serve(file, digest, record)
+            with _alone(site.cache, wanted, limits):
+                record = _served_anew(uri, versions, limits, wanted, make, site=site, unwanted=unwanted)
         except WeightsError as error:
             # What a broken transfer has brought is of use to the next one; what was refused is not.
             if not isinstance(error, SourceError):
@@ -126,10 +135,65 @@ def _pull(
         return record
 
 
+def _served_anew(
+    uri: str,
+    versions: Versions,
+    limits: Limits,
+    wanted: Record,
+    make: Callable[[Fetched, Path], Made],
+    *,
+    site: Site,
+    unwanted: str,
+) -> Record:
+    """Serve the model of `uri`: the one that is served if it is still that, what the node has, or what is fetched."""
+    served = versions.served()
+    known = served.etag if (served.origin, served.recipe) == (wanted.origin, wanted.recipe) else ""
+    if not known and _serve_made(versions, wanted, limits, site.cache):
+        return wanted
+    with stage("pull"):
+        fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
+    if fetched.unchanged:
+        return served
+    _check_wanted(fetched.sha256, unwanted)
+    site.signatures.check(fetched.file, fetched.signature)
+    record = replace(wanted, source=fetched.sha256, etag=fetched.etag)
+    # A file that was here already may have its weights in other files, which its digest says nothing of.
+    found = fetched.file.parent == versions.incoming
+    if found and (versions.serve_again(record) or _serve_made(versions, record, limits, site.cache)):
+        return record
+    with stage("prepare"):
+        made = make(fetched, versions.incoming)
+    record = record if fetched.unpacked else replace(record, source=made.source)
+    if site.cache and (found or fetched.unpacked):
+        site.cache.add_made(record.source, record.recipe, made, limits)
+    versions.serve(made.file, made.digest, record)
+    return record
+
+
+def _check_wanted(found: str, unwanted: str) -> None:
+    if unwanted and found == unwanted:
+        raise UnwantedError(f"the source still has the weights that were refused: sha256 {unwanted}")
+
+
+def _serve_made(versions: Versions, wanted: Record, limits: Limits, cache: Cache | None) -> bool:
+    """Serve what the node has of that source and recipe; return whether there is any."""
+    made = cache.take_made(wanted.source, wanted.recipe, versions.incoming, limits) if cache else None
+    if made:
+        versions.serve(made.file, made.digest, wanted)
+    return made is not None
+
+
+def _alone(cache: Cache | None, wanted: Record, limits: Limits) -> AbstractContextManager[None]:
+    """Be the only one on this node who makes what is wanted, where that is known before."""
+    if not cache or not wanted.source:
+        return nullcontext()
+    return cache.lock(key_of(wanted.source, wanted.recipe), limits)
+
+
 def _recipe(options: str) -> str:
     """Return a digest of how models are prepared: the options, and the code, which changes from release to release."""
     digest = hashlib.sha256(options.encode())
-    folders = [resources.files("weights_sync").joinpath("prepare")]
+    folders = [resources.files("weights_sync").joinpath(folder) for folder in ("mindspore", "prepare")]
     while folders:
         for entry in sorted(folders.pop().iterdir(), key=lambda entry: entry.name):
             if entry.is_dir():

@@ -1,8 +1,9 @@
 """Where weights come from: a URI in, a verified file on this disk out."""
 
 import hashlib
+import http.client
+import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -11,20 +12,24 @@ from urllib.parse import unquote, urlsplit
 
 from weights_sync.archives import is_archive, unpack
 from weights_sync.catalogue import Site, find
-from weights_sync.errors import DeadlineError, DigestError, SourceError, TooLargeError
-from weights_sync.hub import hub_address, hub_token
+from weights_sync.credentials import host_login
+from weights_sync.errors import ArchiveError, DeadlineError, DigestError, SourceError, TooLargeError
+from weights_sync.hub import hub_address, hub_login
 from weights_sync.limits import Limits
 from weights_sync.manifest import in_manifest
 from weights_sync.objects import download_object
-from weights_sync.place import place
+from weights_sync.oci import download_artefact
+from weights_sync.place import digest_of, place
+from weights_sync.signatures import beside, names_beside
+from weights_sync.stores.azure import needs_azure
 from weights_sync.transfer import Fetched
-from weights_sync.versions import digest_of
-from weights_sync.web import download, read_text
+from weights_sync.web import download, read
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _MAX_MANIFEST_BYTES = 1 << 16
-_CLAIMS = Path("/mnt/pvc")
+_MAX_SIGNATURE_BYTES = 16 << 20
+CLAIMS = Path("/mnt/pvc")
 
 
 def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Site | None = None) -> Fetched:
@@ -40,12 +45,40 @@ def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Si
         raise SourceError(
             f"can not read {scheme.group() if scheme else ''} URIs; there are {', '.join(sorted(_READERS))}"
         )
-    fetched = reader(place, _Task(incoming, limits, wanted, known, site or Site()))
-    if is_archive(place) and not fetched.unchanged:
-        folder = incoming / "unpacked"
-        shutil.rmtree(folder, ignore_errors=True)
-        return replace(fetched, file=unpack(fetched.file, folder, limits), unpacked=True)
+    task = _Task(incoming, limits, wanted, known, site or Site())
+    if reader in {_named, _registry}:
+        return reader(place, task)
+    cache = task.site.cache
+    fetched = (
+        cache.fetched(wanted, incoming, limits, lambda: reader(place, task))
+        if cache and wanted and not known
+        else reader(place, task)
+    )
+    if fetched.unchanged:
+        return fetched
+    if is_archive(place):
+        model = unpack(fetched.file, incoming / "unpacked", limits)
+        if model is None:
+            raise ArchiveError("the archive holds no models: one .onnx file, or one model.onnx, is served")
+        fetched = replace(fetched, file=model, unpacked=True, signature=beside(model))
+    elif task.site.signatures.wanted:
+        fetched = replace(fetched, signature=_signature(place, task, reader))
     return fetched
+
+
+def _signature(place: str, task: "_Task", reader: "_Reader") -> Path | None:
+    """Fetch the signature that lies beside a model, None where there is none."""
+    path, mark, query = place.partition("?")
+    folder, slash, name = path.rpartition("/")
+    few = replace(task, wanted="", known="", proven=True, limits=replace(task.limits, max_bytes=_MAX_SIGNATURE_BYTES))
+    for candidate in names_beside(name):
+        try:
+            return reader(f"{folder}{slash}{candidate}{mark}{query}", few).file
+        except DeadlineError:
+            raise
+        except SourceError:
+            continue
+    return None
 
 
 def split_digest(uri: str) -> tuple[str, str]:
@@ -74,6 +107,8 @@ class _Task:
     wanted: str
     known: str
     site: Site
+    proven: bool = False
+    """Whether what is fetched proves itself, and so may change."""
 
     def part(self, uri: str) -> Path:
         """Return where the bytes of a URI gather; the same place next time, whatever its query says then."""
@@ -109,10 +144,15 @@ def _local(uri: str, task: _Task) -> Fetched:
 
 
 def _web(uri: str, task: _Task) -> Fetched:
-    fetched = download(uri, task.part(uri), task.limits, wanted=task.wanted, known=task.known)
+    if needs_azure(urlsplit(uri), os.environ):
+        return _object(uri, task)
+    login = host_login(uri)
+    fetched = download(uri, task.part(uri), task.limits, wanted=task.wanted, known=task.known, login=login)
     if not task.wanted and not fetched.unchanged:
         parts = urlsplit(uri)
-        text = read_text(parts._replace(path=f"{parts.path}.sha256").geturl(), task.limits, _MAX_MANIFEST_BYTES)
+        beside = parts._replace(path=f"{parts.path}.sha256").geturl()
+        answer = read(beside, task.limits, _MAX_MANIFEST_BYTES, login=login)
+        text = answer.data.decode(errors="replace") if answer.status == http.client.OK else ""
         # A server may answer anything with some page: what has no digest in it is no manifest.
         _check(fetched.sha256, in_manifest(text, PurePosixPath(unquote(parts.path)).name) or fetched.sha256)
     return fetched
@@ -123,8 +163,14 @@ def _object(uri: str, task: _Task) -> Fetched:
 
 
 def _hub(uri: str, task: _Task) -> Fetched:
-    address = hub_address(uri, checked=bool(task.wanted))
-    return download(address, task.part(uri), task.limits, wanted=task.wanted, known=task.known, token=hub_token())
+    address = hub_address(uri, checked=bool(task.wanted) or task.proven)
+    return download(address, task.part(uri), task.limits, wanted=task.wanted, known=task.known, login=hub_login())
+
+
+def _registry(uri: str, task: _Task) -> Fetched:
+    return download_artefact(
+        uri, task.incoming, task.limits, wanted=task.wanted, known=task.known, cache=task.site.cache
+    )
 
 
 def _mounted(uri: str, task: _Task) -> Fetched:
@@ -132,7 +178,7 @@ def _mounted(uri: str, task: _Task) -> Fetched:
     path = PurePosixPath(unquote(uri.partition("://")[2].partition("/")[2]))
     if not path.parts or ".." in path.parts:
         raise SourceError("a pvc:// URI names a file on a claim, as pvc://models/yolo/x.onnx")
-    return _local(str(_CLAIMS / path), task)
+    return _local(str(CLAIMS / path), task)
 
 
 def _packaged(uri: str, task: _Task) -> Fetched:
@@ -159,7 +205,7 @@ def _named(uri: str, task: _Task) -> Fetched:
     failures = []
     for source in task.site.sources(entry):
         try:
-            return fetch(f"{source}#sha256={wanted}" if wanted else source, task.incoming, most)
+            return fetch(f"{source}#sha256={wanted}" if wanted else source, task.incoming, most, site=task.site)
         except DeadlineError:
             raise
         except (SourceError, DigestError, TooLargeError) as error:
@@ -167,13 +213,15 @@ def _named(uri: str, task: _Task) -> Fetched:
     raise SourceError(f"no source of {entry.name} gave it: {'; '.join(failures)}")
 
 
-_READERS: dict[str, Callable[[str, _Task], Fetched]] = {
+_Reader = Callable[[str, _Task], Fetched]
+_READERS: dict[str, _Reader] = {
     "az": _object,
     "file": _local,
     "gs": _object,
     "hf": _hub,
     "http": _web,
     "https": _web,
+    "oci": _registry,
     "package": _packaged,
     "pvc": _mounted,
     "s3": _object,

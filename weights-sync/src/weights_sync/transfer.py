@@ -10,6 +10,7 @@ from pathlib import Path
 
 from weights_sync.errors import DigestError, NoSpaceError, SourceError, TooLargeError
 from weights_sync.limits import Limits
+from weights_sync.metrics import BYTES
 from weights_sync.place import written
 from weights_sync.progress import Progress
 from weights_sync.retry import Interrupted, Patience, Stale
@@ -46,6 +47,8 @@ class Fetched:
     unchanged: bool = False
     unpacked: bool = False
     """Whether the file comes out of an archive; the sha256 is the archive's then."""
+    signature: Path | None = None
+    """The signature that came with it."""
 
 
 Opener = Callable[[int, str], AbstractContextManager[Body]]
@@ -134,6 +137,9 @@ class Transfer:
         """Append the pieces to what is here; return the sha256 of all of it."""
         digest = hashlib.sha256()
         size = body.offset
+        if not body.offset:
+            # A cache may hold the bytes of before under another name: they stay as they are.
+            self._part.unlink(missing_ok=True)
         with self._part.open("r+b" if body.offset else "wb", buffering=0) as file:
             _digest_start(file, body.offset, digest.update)
             file.truncate()
@@ -143,6 +149,7 @@ class Transfer:
                     raise TooLargeError(f"{self._name} has more than {self._limits.max_bytes} bytes, the limit")
                 self._limits.left_s(f"the download of {self._name}")
                 digest.update(piece)
+                BYTES.inc(len(piece))
                 rest = piece
                 while rest:
                     rest = rest[file.write(rest) :]

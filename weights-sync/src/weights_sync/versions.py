@@ -6,7 +6,6 @@ Every version lies in `DIR/.weights-sync/versions/SHA256/` as `model.onnx`, the 
 it is served; so whatever is interrupted leaves the version before, the new one, or both.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from weights_sync.errors import NoVersionError
 from weights_sync.lock import locked
-from weights_sync.place import place, share, sync, written
+from weights_sync.place import digest_of, place, share, sync, written
 
 MODEL_FILE = "model.onnx"
 _RECORD_FILE = "record.json"
@@ -50,9 +49,28 @@ class Versions:
         return self.directory / MODEL_FILE
 
     @property
+    def own(self) -> Path:
+        """Where all that no server reads lies."""
+        return self.directory / ".weights-sync"
+
+    @property
     def incoming(self) -> Path:
         """Where what is not whole yet lies, on the same file system."""
-        return self._own / "incoming"
+        return self.own / "incoming"
+
+    @property
+    def name(self) -> str:
+        """The version that is served, "" for none: the sha256 (hex) of its file."""
+        with written(self.directory):
+            for digest in self._digests():
+                if self.model.is_file() and self.file(digest).samefile(self.model):
+                    return digest
+            return digest_of(self.model) if self.model.is_file() else ""
+
+    @property
+    def count(self) -> int:
+        """How many versions there are to serve; a model that lies there by itself is one."""
+        return max(len(self._digests()), int(self.model.is_file()))
 
     @contextmanager
     def lock(self, wait_s: float) -> Iterator[None]:
@@ -60,7 +78,7 @@ class Versions:
         with written(self.directory):
             self.incoming.mkdir(parents=True, exist_ok=True)
             self._all.mkdir(exist_ok=True)
-        with locked(self._own / "lock", wait_s):
+        with locked(self.own / "lock", wait_s):
             yield
 
     def serve(self, file: Path, digest: str, record: Record) -> None:
@@ -99,7 +117,7 @@ class Versions:
                 raise NoVersionError(f"{self.directory} has no version before the one that is served")
             if not self._is_whole(previous):
                 raise NoVersionError(f"the version before, {previous[:12]}, is not whole: pull it again")
-            share(self._file(previous), self.model)
+            share(self.file(previous), self.model)
             return previous
 
     def record(self, digest: str) -> Record:
@@ -110,21 +128,18 @@ class Versions:
             return Record()
 
     @property
-    def _own(self) -> Path:
-        return self.directory / ".weights-sync"
-
-    @property
     def _all(self) -> Path:
-        return self._own / "versions"
+        return self.own / "versions"
 
-    def _file(self, digest: str) -> Path:
+    def file(self, digest: str) -> Path:
+        """Return where the version `digest` lies, if it is kept."""
         return self._all / digest / MODEL_FILE
 
     def _digests(self) -> list[str]:
         return [path.parent.name for path in sorted(self._all.glob(f"*/{MODEL_FILE}"))]
 
     def _is_whole(self, digest: str) -> bool:
-        file = self._file(digest)
+        file = self.file(digest)
         return file.is_file() and digest_of(file) == digest
 
     def _served(self) -> str:
@@ -132,7 +147,7 @@ class Versions:
         if not self.model.is_file():
             return ""
         for digest in self._digests():
-            if self._file(digest).samefile(self.model):
+            if self.file(digest).samefile(self.model):
                 return digest
         digest = digest_of(self.model)
         if not self._is_whole(digest):
@@ -149,7 +164,7 @@ class Versions:
             before = self.record(before).previous
         previous = before if before != digest else self.record(digest).previous
         place(json.dumps(asdict(replace(record, previous=previous))).encode(), self._all / digest / _RECORD_FILE)
-        share(self._file(digest), self.model)
+        share(self.file(digest), self.model)
         for other in self._all.iterdir():
             if other.name not in {digest, previous}:
                 shutil.rmtree(other, ignore_errors=True)
@@ -166,9 +181,3 @@ class Versions:
         sync(fresh)
         fresh.rename(self._all / digest)
         sync(self._all)
-
-
-def digest_of(file: Path) -> str:
-    """Return the sha256 (hex) of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""MindSpore's checkpoints of MindYOLO networks: read, built as ONNX from their YAML, prepared like any other export."""
+"""MindSpore's checkpoints of MindYOLO networks: read, and built as ONNX from their YAML."""
 
 import hashlib
 from pathlib import Path
@@ -10,11 +10,9 @@ from weights_sync.mindspore.build import build
 from weights_sync.mindspore.checkpoint import read_checkpoint
 from weights_sync.mindspore.config import read_config
 from weights_sync.mindspore.parameters import find_parameters
-from weights_sync.place import place
-from weights_sync.prepare import CANDIDATES, Card, prepare_model, read_card
 from weights_sync.prepare.checks import MAX_BYTES, check_size, damage_named
 
-__all__ = ["SUFFIX", "prepare_checkpoint", "read_network"]
+__all__ = ["SUFFIX", "read_network"]
 
 SUFFIX = ".ckpt"
 
@@ -41,19 +39,3 @@ def read_network(checkpoint: Path, config: Path | None = None, max_bytes: int = 
     digest.update(text)
     with damage_named():
         return build(described, parameters), digest.hexdigest()
-
-
-def prepare_checkpoint(
-    checkpoint: Path,
-    dest: Path,
-    *,
-    config: Path | None = None,
-    candidates: int = CANDIDATES,
-    family: str | None = None,
-    max_bytes: int = MAX_BYTES,
-) -> Card:
-    """Prepare a checkpoint and its YAML as the file `dest`, complete or not at all; return the model's card."""
-    network, digest = read_network(checkpoint, config, max_bytes)
-    prepared = prepare_model(network, candidates=candidates, family=family, max_bytes=max_bytes, digest=digest)
-    place(prepared.SerializeToString(), dest)
-    return read_card(prepared)

@@ -6,7 +6,6 @@ float16 [B, K, C] and `prototypes` float16 [B, C, h, w]. What the graph says abo
 """
 
 import hashlib
-from pathlib import Path
 
 from onnx import ModelProto
 
@@ -18,7 +17,6 @@ from weights_sync.errors import (
     UnsupportedModelError,
     WeightsError,
 )
-from weights_sync.place import place
 from weights_sync.prepare import checks
 from weights_sync.prepare.assemble import assemble
 from weights_sync.prepare.card import Card, is_prepared, read_card
@@ -33,7 +31,6 @@ __all__ = [
     "UnsupportedModelError",
     "WeightsError",
     "is_prepared",
-    "prepare_file",
     "prepare_model",
     "read_card",
 ]
@@ -49,12 +46,13 @@ def prepare_model(
     family: str | None = None,
     max_bytes: int = checks.MAX_BYTES,
     digest: str | None = None,
+    dynamic: bool = False,
 ) -> ModelProto:
     """Return the prepared graph of a model, or the model itself where it is one already.
 
     `candidates` is the most boxes kept for a picture; `family` overrules the recognition; `digest` is the sha256 (hex)
-    of the file that `source` was read from. Raises `weights_sync.errors.ModelError` for what is damaged or no YOLO,
-    `TooLargeError` over `max_bytes`, and nothing else.
+    of the file that `source` was read from; `dynamic` has the graph take pictures of any size. Raises
+    `weights_sync.errors.ModelError` for what is damaged or no YOLO, `TooLargeError` over `max_bytes`, and nothing else.
     """
     if not 0 < candidates <= MAX_CANDIDATES:
         raise UnsupportedModelError(f"the number of candidates must be 1 to {MAX_CANDIDATES}, not {candidates}")
@@ -69,19 +67,6 @@ def prepare_model(
             checks.check_contract(model)
             read_card(model)
             return model
-        return assemble(model, candidates, family, "sha256:" + (digest or hashlib.sha256(data).hexdigest()))
-
-
-def prepare_file(
-    source: Path,
-    dest: Path,
-    *,
-    candidates: int = CANDIDATES,
-    family: str | None = None,
-    max_bytes: int = checks.MAX_BYTES,
-) -> Card:
-    """Prepare the model in `source` as the file `dest`, which appears complete or not at all; return its card."""
-    model, digest = checks.read_model(source, max_bytes)
-    prepared = prepare_model(model, candidates=candidates, family=family, max_bytes=max_bytes, digest=digest)
-    place(prepared.SerializeToString(), dest)
-    return read_card(prepared)
+        return assemble(
+            model, candidates, family, "sha256:" + (digest or hashlib.sha256(data).hexdigest()), dynamic=dynamic
+        )

@@ -1,10 +1,13 @@
 """The whole operation: front, network, head, card."""
 
+from dataclasses import replace
+
 from onnx import ModelProto, TensorProto, helper
 
 from weights_sync.errors import UnsupportedModelError
 from weights_sync.prepare.card import Card, write_card
 from weights_sync.prepare.checks import check_whole
+from weights_sync.prepare.dynamic import free_sides
 from weights_sync.prepare.facts import Facts, Output, read_facts
 from weights_sync.prepare.families import Family
 from weights_sync.prepare.graph import Editor, rename, tidy, value_names
@@ -19,16 +22,20 @@ STRIDE = 32
 """What the sides of a picture must be multiples of, where the metadata says nothing."""
 
 
-def assemble(source: ModelProto, candidates: int, family: str | None, digest: str) -> ModelProto:
+def assemble(
+    source: ModelProto, candidates: int, family: str | None, digest: str, *, dynamic: bool = False
+) -> ModelProto:
     """Return the prepared graph of a model that passed the checks."""
     model = _own_copy(source)
     model = pin_batch(model, read_facts(model).input_shape)
     facts = read_facts(model)
     kind = recognise(facts, family)
+    dynamic = dynamic and not facts.dynamic
     prototypes = _prototypes(facts)
     masks = int(prototypes.shape[1]) if prototypes else 0
-    card = _card(facts, kind, masks, family, digest)
+    card = replace(_card(facts, kind, masks, family, digest), dynamic=dynamic or facts.dynamic)
     network = free_batch(model, facts.input_shape)
+    network = free_sides(network, read_facts(network)) if dynamic else network
     facts = read_facts(network)
     edit = Editor(network)
     found = kind.decode(edit, facts, candidates, masks)

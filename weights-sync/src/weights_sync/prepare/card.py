@@ -1,6 +1,7 @@
 """The card: what a prepared graph says about itself, as text beside the graph."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -65,9 +66,14 @@ def is_prepared(model: ModelProto) -> bool:
 
 def write_card(model: ModelProto, card: Card) -> None:
     """Put the card beside the graph; what else stood there (authors, licence) stays."""
-    pairs = metadata(model) | card.properties() | {"yolo.prepared": PREPARED_FORMAT}
+    set_metadata(model, card.properties() | {"yolo.prepared": PREPARED_FORMAT})
+
+
+def set_metadata(model: ModelProto, pairs: Mapping[str, str]) -> None:
+    """Put pairs beside the graph; others stay."""
+    merged = metadata(model) | dict(pairs)
     del model.metadata_props[:]
-    for key, value in pairs.items():
+    for key, value in merged.items():
         model.metadata_props.add(key=key, value=value)
 
 

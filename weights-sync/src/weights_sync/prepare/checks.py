@@ -11,12 +11,14 @@ from onnx import GraphProto, ModelProto, TensorProto, external_data_helper
 
 from weights_sync.errors import DamagedModelError, SourceError, TooLargeError, UnsupportedModelError
 from weights_sync.prepare.graph import all_nodes, opset_of, subgraphs
+from weights_sync.prepare.outline import CUT_SHORT, check_outline
 
 MAX_BYTES = 2 * 1024**3 - 1
 """Size of the largest model; also what one protobuf message can hold."""
 MIN_OPSET = 11
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 
+_START = 64
 _NO_ONNX = (
     (b"version https://git-lfs", "the file is a git-lfs pointer, not the weights: fetch them with `git lfs pull`"),
     (b"<", "the file is an HTML or XML page, not a model: check the link it was downloaded from"),
@@ -66,22 +68,24 @@ def check_size(size: int, max_bytes: int = MAX_BYTES) -> None:
 def parse(data: bytes, max_bytes: int = MAX_BYTES) -> ModelProto:
     """Read the bytes of an ONNX file; nothing in it is checked yet but that it is one."""
     check_size(len(data), max_bytes)
-    if not data:
-        raise DamagedModelError("the file is empty")
-    start = data[:64].lstrip()
-    for magic, reason in _NO_ONNX:
-        if start.startswith(magic):
-            raise DamagedModelError(reason)
+    _check_start(data[:_START])
     model = ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        raise DamagedModelError(
-            "the file is no complete ONNX model: it is cut short, damaged or of another format"
-        ) from error
+        raise DamagedModelError(CUT_SHORT) from error
     if not model.graph.node:
         raise DamagedModelError("the file holds no graph: it is damaged or of another format")
     return model
+
+
+def _check_start(start: bytes) -> None:
+    """Refuse what tells by its first bytes that it is something else."""
+    if not start:
+        raise DamagedModelError("the file is empty")
+    for magic, reason in _NO_ONNX:
+        if start.lstrip().startswith(magic):
+            raise DamagedModelError(reason)
 
 
 def check_graph(model: ModelProto) -> None:
@@ -124,6 +128,9 @@ def read_model(path: Path, max_bytes: int = MAX_BYTES) -> tuple[ModelProto, str]
     """Read a file, and the weights it keeps in files beside it; return the model and the file's sha256 (hex)."""
     try:
         check_size(path.stat().st_size, max_bytes)
+        with path.open("rb") as stream:
+            _check_start(stream.read(_START))
+        check_outline(path)
         data = path.read_bytes()
     except OSError as error:
         raise SourceError(f"can not read {path.name}: {error.strerror}") from error

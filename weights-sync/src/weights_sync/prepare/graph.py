@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, version_converter
 
 from weights_sync.errors import DamagedModelError
 
@@ -70,6 +70,17 @@ class Editor:
 def opset_of(model: ModelProto) -> int:
     """Version of the standard operator set, 0 where none is declared."""
     return max((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), default=0)
+
+
+def with_opset(model: ModelProto, least: int) -> ModelProto:
+    """Return the model in operator set `least`, or as it is where it uses that or a later one."""
+    if opset_of(model) >= least:
+        return model
+    converted: ModelProto = version_converter.convert_version(model, least)
+    # The converter forgets what stands beside the graph.
+    del converted.metadata_props[:]
+    converted.metadata_props.extend(model.metadata_props)
+    return converted
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:

@@ -107,6 +107,18 @@ def sides(edit: Editor, facts: Facts) -> str:
     return edit.op("Gather", edit.op("Shape", facts.input_name), edit.constant(axes, np.int64), axis=0)
 
 
+def cells(edit: Editor, facts: Facts, stride: int) -> tuple[str, str]:
+    """Return the column and the row of each cell of a grid, row by row: (N, 1) int64 each; rounded up at the edges."""
+    over = edit.op("Add", sides(edit, facts), edit.constant(stride - 1, np.int64))
+    counts = edit.op("Div", over, edit.constant(stride, np.int64))
+    total = edit.op("ReduceProd", counts, keepdims=0)
+    numbers = edit.op("Range", edit.constant(0, np.int64), total, edit.constant(1, np.int64))
+    numbers = edit.op("Reshape", numbers, edit.constant([-1, 1], np.int64))
+    columns = edit.slice(counts, 0, 1, 0)
+    y = edit.op("Div", numbers, columns)
+    return edit.op("Sub", numbers, edit.op("Mul", y, columns)), y
+
+
 def in_pixels(edit: Editor, facts: Facts, table: Table, rows: str) -> tuple[str, str]:
     """Return centres and sizes, (B, K, 2) pixels each, of rows (B, K, 4 or more) x y w h picked from a whole table.
 

@@ -1,23 +1,32 @@
 """What shapes a graph's values have, and whether its batch may vary."""
 
+import math
+
 import numpy as np
-from onnx import ModelProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
 from weights_sync.prepare.graph import Dim, Editor, constants, shape_of
 
 BATCH = "batch"
+_SMALL = 64
 _PROBE_BATCH = 7
 """A number, for inference loses names in Resize and Slice; a prime that no layer has channels of."""
 
 
-def infer(model: ModelProto, input_shape: tuple[Dim, ...]) -> dict[str, tuple[Dim, ...]]:
+def infer(model: ModelProto, input_shape: tuple[Dim, ...], *, strict: bool = True) -> dict[str, tuple[Dim, ...]]:
     """Shape of every value when the (only) graph input has `input_shape`; the model is left as it was.
 
-    Raises `onnx.shape_inference.InferenceError` where the graph contradicts itself at that shape.
+    Raises `onnx.shape_inference.InferenceError` where the graph contradicts itself at that shape; unless `strict`, the
+    values behind that are left out.
     """
     probe = ModelProto()
     probe.CopyFrom(model)
     graph = probe.graph
+    for tensor in graph.initializer:
+        # Shapes follow from small tensors' numbers alone, and megabytes of others take time to pass on.
+        if math.prod(tensor.dims) > _SMALL:
+            bare = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+            tensor.CopyFrom(bare)
     entry = graph.input[0]
     entry.CopyFrom(helper.make_tensor_value_info(entry.name, entry.type.tensor_type.elem_type, list(input_shape)))
     # What the file claims about later values may hold for another input shape.
@@ -25,7 +34,7 @@ def infer(model: ModelProto, input_shape: tuple[Dim, ...]) -> dict[str, tuple[Di
     for output in graph.output:
         output.type.tensor_type.ClearField("shape")
     # check_type=False: it is the checker that judges the types, of the finished graph.
-    inferred = shape_inference.infer_shapes(probe, check_type=False, strict_mode=True, data_prop=True).graph
+    inferred = shape_inference.infer_shapes(probe, check_type=False, strict_mode=strict, data_prop=True).graph
     return {value.name: shape_of(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
 
 

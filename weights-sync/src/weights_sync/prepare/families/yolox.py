@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from weights_sync.prepare.facts import Facts
 from weights_sync.prepare.graph import Editor, producers
-from weights_sync.prepare.head import Candidates, Table, class_ids, corners, sides, top
+from weights_sync.prepare.head import Candidates, Table, cells, class_ids, corners, top
 
 STRIDES = (8, 16, 32)
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Exp", "MatMul", "Softmax"})
@@ -70,21 +70,13 @@ def _on_grid(edit: Editor, facts: Facts, index: str, centres: str, sizes: str) -
 def _grid(edit: Editor, facts: Facts) -> tuple[str, str]:
     """Return each anchor's cell, (N, 2) x y, and stride, (N, 1) pixels; float32, finest grid first, row by row."""
     if not facts.dynamic:
-        cells, pixels = _cells(*facts.size)
-        return edit.constant(cells, np.float32), edit.constant(pixels, np.float32)
+        places, pixels = _cells(*facts.size)
+        return edit.constant(places, np.float32), edit.constant(pixels, np.float32)
     grids, strides = [], []
     for stride in STRIDES:
-        # Counted from the picture: columns and rows of a grid, rounded up.
-        over = edit.op("Add", sides(edit, facts), edit.constant(stride - 1, np.int64))
-        counts = edit.op("Div", over, edit.constant(stride, np.int64))
-        total = edit.op("ReduceProd", counts, keepdims=0)
-        numbers = edit.op("Range", edit.constant(0, np.int64), total, edit.constant(1, np.int64))
-        numbers = edit.op("Reshape", numbers, edit.constant([-1, 1], np.int64))
-        columns = edit.slice(counts, 0, 1, 0)
-        y = edit.op("Div", numbers, columns)
-        x = edit.op("Sub", numbers, edit.op("Mul", y, columns))
+        x, y = cells(edit, facts, stride)
         grids.append(edit.cast(edit.op("Concat", x, y, axis=1), TensorProto.FLOAT))
-        strides.append(edit.op("Expand", edit.constant([[stride]], np.float32), edit.op("Shape", numbers)))
+        strides.append(edit.op("Expand", edit.constant([[stride]], np.float32), edit.op("Shape", x)))
     return edit.op("Concat", *grids, axis=0), edit.op("Concat", *strides, axis=0)
 
 

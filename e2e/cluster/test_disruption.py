@@ -1,0 +1,106 @@
+"""Pods come and go under load, by upgrade, deletion, eviction and out-of-memory kill, and clients hardly notice."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from helm import Release
+from kubernetes import client
+from through_gateway import Crowd, Served
+
+# Two of each, so that one may go.
+MODEL = {
+    "storageUri": "yolo://shapes",
+    "predictor": {"minReplicas": 2, "maxReplicas": 2},
+    "transformer": {"minReplicas": 2, "maxReplicas": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def release(namespace, release) -> Release:
+    """Install a model of two pods each."""
+    release.install({"models": {"m": MODEL}})
+    namespace.wait("isvc/m", seconds=600)
+    return release
+
+
+@pytest.fixture
+def served(release, namespace, gateway) -> Served:
+    """Return the model as clients reach it, with all its pods ready."""
+    for component in ("predictor", "transformer"):
+        namespace.rolled_out(f"m-{component}", seconds=300)
+    host = f"m.{namespace.name}.example.com"
+    gateway.routed(host, "/v2/models/m/ready")
+    return Served(gateway.address, host, "m")
+
+
+def pods(namespace, component: str) -> list[str]:
+    items = namespace.get("pods", "-l", f"serving.kserve.io/inferenceservice=m,component={component}")["items"]
+    return [item["metadata"]["name"] for item in items if "deletionTimestamp" not in item["metadata"]]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("component", ["transformer", "predictor"])
+def test_an_upgrade_loses_no_request(component, served, release, namespace) -> None:
+    before = set(pods(namespace, component))
+    with Crowd(served) as crowd:
+        crowd.wait_for(20)
+        release.install({"models": {"m": {**MODEL, component: {**MODEL[component], "podLabels": {"turn": "two"}}}}})
+        namespace.rolled_out(f"m-{component}", seconds=600)
+        crowd.wait_for(20)
+    assert before.isdisjoint(pods(namespace, component))
+    assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("component", ["transformer", "predictor"])
+def test_a_deleted_pod_costs_nobody_more_than_a_second_try(component, served, namespace) -> None:
+    with Crowd(served, retries=1) as crowd:
+        crowd.wait_for(10)
+        namespace.kubectl("delete", "pod", pods(namespace, component)[0], "--wait=true")
+        namespace.rolled_out(f"m-{component}", seconds=300)
+        crowd.wait_for(10)
+    assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
+
+
+@pytest.mark.timeout(900)
+def test_an_eviction_waits_for_the_disruption_budget_and_loses_nothing(served, namespace) -> None:
+    first, second = pods(namespace, "predictor")
+    core = client.CoreV1Api()
+
+    def evict(name: str) -> None:
+        body = client.V1Eviction(metadata=client.V1ObjectMeta(name=name, namespace=namespace.name))
+        core.create_namespaced_pod_eviction(name, namespace.name, body)
+
+    with Crowd(served, retries=1) as crowd:
+        crowd.wait_for(10)
+        evict(first)
+        with pytest.raises(client.ApiException) as refused:
+            evict(second)
+        assert refused.value.status == 429
+        assert "disruption budget" in refused.value.body
+        namespace.rolled_out("m-predictor", seconds=300)
+        crowd.wait_for(10)
+    assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
+
+
+@pytest.mark.timeout(900)
+def test_a_predictor_killed_for_its_memory_costs_nobody_more_than_a_second_try(served, namespace, eventually) -> None:
+    victim = pods(namespace, "predictor")[0]
+    # The server is made the first to go, as one that has grown itself would be.
+    glutton = "open('/proc/1/oom_score_adj', 'w').write('1000'); [bytearray(b'x' * (1 << 20)) for _ in range(1 << 20)]"
+    with Crowd(served, retries=1) as crowd:
+        crowd.wait_for(10)
+        with pytest.raises(subprocess.CalledProcessError):
+            namespace.kubectl("exec", victim, "-c", "kserve-container", "--", "python", "-c", glutton)
+
+        def restarted() -> bool:
+            (status,) = namespace.get("pod", victim)["status"]["containerStatuses"]
+            if not status["restartCount"] or not status["ready"]:
+                return False
+            return status["lastState"]["terminated"]["reason"] == "OOMKilled"
+
+        eventually(restarted, "the killed predictor is back", 300)
+        crowd.wait_for(10)
+    assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)

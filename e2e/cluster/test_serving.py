@@ -1,0 +1,116 @@
+"""Helm installs the chart, KServe serves the model, and pictures that go in at the gateway come back right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from helm import Release
+from through_gateway import Served
+
+from yolo_client.demo import generated_samples
+
+MODELS = {"shapes": {"storageUri": "yolo://shapes"}, "near": {"storageUri": "yolo://shapes", "topology": "collocated"}}
+TOPOLOGIES = {"shapes": "split", "near": "collocated"}
+WRITABLE = "/tmp"  # noqa: S108 (in the pods, an emptyDir)
+
+
+@pytest.fixture(scope="module")
+def release(namespace, release) -> Release:
+    """Install two models, one in each topology."""
+    namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=restricted")
+    release.install({"models": MODELS})
+    for model in MODELS:
+        namespace.wait(f"isvc/{model}", seconds=600)
+    return release
+
+
+@pytest.fixture(params=MODELS, ids=TOPOLOGIES.values())
+def served(request, release, namespace, gateway) -> Served:
+    """Return a model as clients reach it."""
+    model = request.param
+    # The chart's route in the split topology, KServe's own else.
+    host = f"{model}.{namespace.name}.example.com" if model == "shapes" else f"{model}-{namespace.name}.example.com"
+    gateway.routed(host, f"/v2/models/{model}/ready")
+    return Served(gateway.address, host, model)
+
+
+def pods(namespace, model: str) -> list[dict]:
+    return namespace.get("pods", "-l", f"serving.kserve.io/inferenceservice={model}")["items"]
+
+
+def test_every_shape_is_found_by_rest(served) -> None:
+    assert served.mistakes_by_rest() == []
+
+
+def test_grpc_gives_the_answer_that_rest_gives(served) -> None:
+    picture = generated_samples()[0].data
+    tensors = {tensor.name: tensor.array for tensor in served.by_grpc(picture).outputs}
+    with served.rest() as client:
+        detections = client.detect(picture, confidence_threshold=0.4).detections
+    assert len(detections) > 0
+    assert tensors["boxes"][0].tolist() == [list(found.box) for found in detections]
+    assert [label.decode() for label in tensors["labels"][0]] == [found.label for found in detections]
+
+
+def test_the_notes_end_with_a_command_that_works(release, namespace, gateway) -> None:
+    assert "curl" in release.notes
+    assert f"shapes.{namespace.name}.example.com" in release.notes
+
+
+def test_helms_own_test_passes(release) -> None:
+    release.helm("test", release.name, "--timeout", "5m")
+
+
+def test_no_pod_may_do_what_serving_does_not_need(served, namespace) -> None:
+    for pod in pods(namespace, served.model):
+        name, spec = pod["metadata"]["name"], pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"], container["name"]
+            assert context["capabilities"]["drop"] == ["ALL"], container["name"]
+        for container in spec["containers"]:
+            script = (
+                "import os, json; who = os.getuid()\n"
+                "def writes(path):\n"
+                "    try: open(path + '/probe', 'w').close()\n"
+                "    except OSError: return False\n"
+                "    return True\n"
+                "token = os.path.exists('/var/run/secrets/kubernetes.io/serviceaccount/token')\n"
+                "print(json.dumps([who, [p for p in ('/', '/app', '/etc', '/home', '/tmp') if writes(p)], token]))"
+            )
+            said = namespace.kubectl("exec", name, "-c", container["name"], "--", "python", "-c", script)
+            assert json.loads(said) == [65532, [WRITABLE], False], container["name"]
+
+
+def test_an_upgrade_that_helm_does_is_one_that_helm_takes_back(release, namespace) -> None:
+    changed = {"models": {**MODELS, "shapes": {**MODELS["shapes"], "transformer": {"podLabels": {"team": "vision"}}}}}
+    release.install(changed)
+    labels = ("get", "isvc", "shapes", "-o", "jsonpath={.spec.transformer.labels.team}")
+    assert namespace.kubectl(*labels) == "vision"
+    release.helm("rollback", release.name)
+    assert namespace.kubectl(*labels) == ""
+    namespace.wait("isvc/shapes", seconds=300)
+
+
+def test_uninstalling_leaves_nothing(release, namespace, eventually) -> None:
+    release.uninstall()
+    ours = "isvc,deployments,pods,services,httproutes,hpa,networkpolicies,pdb,configmaps,secrets,serviceaccounts"
+    kubernetes_own = {"kube-root-ca.crt", "default"}
+
+    def left() -> set[str]:
+        items = namespace.get(ours)["items"]
+        return {f"{item['kind']}/{item['metadata']['name']}" for item in items} - {
+            f"{kind}/{name}" for kind in ("ConfigMap", "ServiceAccount") for name in kubernetes_own
+        }
+
+    def nothing() -> bool:
+        assert left() == set()
+        return True
+
+    eventually(nothing, "nothing is left", 180)
+    cluster = ["kubectl", "get", "clusterservingruntimes,clusterstoragecontainers", "-o", "name"]
+    remaining = subprocess.run(cluster, check=True, capture_output=True, text=True).stdout
+    assert "yolo" not in remaining

@@ -1,0 +1,85 @@
+"""Pulling as the command's options say, for one time or for a watcher."""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from weights_sync import metrics
+from weights_sync.cache import Cache
+from weights_sync.catalogue import Site
+from weights_sync.limits import Limits
+from weights_sync.order import Order
+from weights_sync.pull import pull, pull_as_it_is
+from weights_sync.signatures import Signatures
+
+if TYPE_CHECKING:
+    from weights_sync.prepare import Card
+
+_Stated = TypeVar("_Stated", Site, Cache, Signatures)
+
+
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """The options of a pull, as the command parsed them."""
+
+    options: argparse.Namespace
+
+    @property
+    def site(self) -> Site:
+        """What the options say, and the environment where they say nothing."""
+        options = self.options
+        site = _stated(Site(), catalogue=options.catalogue, mirror=options.mirror)
+        if "cache" not in options:
+            return site
+        cache = Cache(Path(options.cache)) if options.cache else site.cache
+        signatures = _stated(
+            site.signatures,
+            policy=options.signature_policy,
+            key=options.signature_key,
+            certificates=options.signature_certificates,
+            identity=options.signature_identity,
+            issuer=options.signature_issuer,
+        )
+        return replace(site, cache=cache and _stated(cache, max_bytes=options.cache_bytes), signatures=signatures)
+
+    @property
+    def order(self) -> Order:
+        """What the options want of the preparation."""
+        options = self.options
+        return Order(options.candidates, options.family, options.max_bytes, options.config, options.dynamic)
+
+    @property
+    def recipe(self) -> str:
+        """What the options do to the file, and whom they trust with it."""
+        return f"{self.options.as_it_is} {self.order} {self.site.signatures.recipe}"
+
+    def limits(self) -> Limits:
+        """Return the options' limits, from now on."""
+        options = self.options
+        return Limits(
+            options.max_bytes, options.allow_http, options.allow_private, options.attempts, deadline_s=options.deadline
+        )
+
+    def pull(self, uri: str, directory: Path, limits: Limits, unwanted: str = "") -> "Card | str":
+        """Place what a URI names; return its card, or the sha256 (hex) of a file that was left as it is."""
+        options = self.options
+        if options.as_it_is:
+            digest = pull_as_it_is(uri, directory, limits=limits, site=self.site, unwanted=unwanted)
+            metrics.placed(directory, f"sha256:{digest}", "", "")
+            return digest
+        card = pull(
+            uri,
+            directory,
+            limits=limits,
+            order=self.order,
+            site=self.site,
+            unwanted=unwanted,
+        )
+        metrics.placed(directory, card.digest, card.family, card.task)
+        return card
+
+
+def _stated(known: _Stated, **stated: Any) -> _Stated:
+    """Return what is known, with what an option says of it in its place."""
+    return replace(known, **{name: value for name, value in stated.items() if value is not None})
