@@ -25,7 +25,7 @@ CANARY_POD = {"app": "isvc.m-mine-predictor"}
 
 
 def model(source: str) -> dict:
-    return {"modelFormat": {"name": "yolo"}, "storageUri": source}
+    return {"name": "kserve-container", "modelFormat": {"name": "yolo"}, "storageUri": source}
 
 
 def service(name: str = "m", mode: str = "Standard", **spec) -> dict:
@@ -158,7 +158,7 @@ def test_a_pod_that_can_not_start_is_named_with_its_reason(namespace, collocated
 def test_a_canary_whose_container_ends_is_rolled_back(namespace, collocated, rollout) -> None:
     collocated("same")
     process = start(namespace, "--step-seconds", "6", "--min-requests", "8", "--max-p95-ratio", "3")
-    wait_for_traffic(namespace)
+    wait_for_traffic(namespace, process)
     ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     status = {
         "name": "kserve-container",
@@ -179,8 +179,9 @@ def start(namespace, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_traffic(namespace) -> None:
+def wait_for_traffic(namespace, process: subprocess.Popen[str]) -> None:
     for _ in range(600):
+        assert process.poll() is None, process.communicate()
         if namespace.get("inferenceservice", "m")["spec"]["canary"][0].get("trafficPercent"):
             return
         time.sleep(0.1)
@@ -191,7 +192,7 @@ def wait_for_traffic(namespace) -> None:
 def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, number) -> None:
     collocated("same")
     process = start(namespace, "--step-seconds", "60", "--min-requests", "8", "--max-p95-ratio", "3")
-    wait_for_traffic(namespace)
+    wait_for_traffic(namespace, process)
     time.sleep(1)
     process.send_signal(number)
     out, errors = process.communicate(timeout=60)
@@ -204,7 +205,7 @@ def test_an_interrupted_rollout_can_be_told_to_leave_the_canary(namespace, collo
     collocated("same")
     arguments = ("--step-seconds", "60", "--min-requests", "8", "--max-p95-ratio", "3", "--on-interrupt", "leave")
     process = start(namespace, *arguments)
-    wait_for_traffic(namespace)
+    wait_for_traffic(namespace, process)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -109,7 +109,8 @@ def test_a_canary_beside_the_predictor_has_new_weights_a_pod_and_no_traffic() ->
     entry = collocated.canary_of(collocated.with_canary(before, "yolo://new"))
     assert entry["trafficPercent"] == 0
     assert entry["predictor"]["minReplicas"] == 1
-    assert entry["predictor"]["model"] == {**before["spec"]["predictor"]["model"], "storageUri": "yolo://new"}
+    model = {**before["spec"]["predictor"]["model"], "storageUri": "yolo://new", "name": "kserve-container"}
+    assert entry["predictor"]["model"] == model
     assert before == service()
 
 

@@ -55,9 +55,7 @@ class TableReport:
         """Print the verdict, and what the chart's values must say to agree with it."""
         print(verdict_of(name, outcome), file=self._out, flush=True)
         if outcome.promoted:
-            print(
-                f"Values for the chart, without the canary:\n\n{values_of(name, outcome)}", file=self._out, flush=True
-            )
+            self._out.write(f"Values for the chart, without the canary:\n\n{values_of(name, outcome)}")
 
     def _row(self, cells: tuple[str, ...]) -> None:
         line = "  ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))

@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx2
 
-from yolo_client.client import Client
+from yolo_client.client import Client, RequestFailed
 from yolo_client.rollout.api import Api, PodTransport
 from yolo_client.rollout.histogram import scrape_of
 from yolo_client.rollout.pods import Pod, restarted
@@ -44,9 +44,10 @@ class Watch:
         return restarted(self._before, self._all())
 
     def clients(self, model: str) -> list[Client]:
-        """Return a client for each pod that is ready; `model` is asked for where it is served."""
+        """Return a client for each pod that is ready, of `model`, or of the first model where that is not served."""
         ready = [pod for pod in self._pods(self._selector.answering) if pod.ready]
-        return [Client(transport=PodTransport(self._api, pod.name, PORT), model=model) for pod in ready]
+        transports = [PodTransport(self._api, pod.name, PORT) for pod in ready]
+        return [Client(transport=each, model=model if _serves(each, model) else "") for each in transports]
 
     def _all(self) -> list[Pod]:
         labels = dict.fromkeys((self._selector.predicting, self._selector.answering))
@@ -64,6 +65,14 @@ class Watch:
                     continue  # it is starting or leaving: the next look may find it, and its counts say what it missed
             if response.is_success:
                 self._window.scraped(pod.uid, scrape_of(response.text, METRIC))
+
+
+def _serves(transport: PodTransport, model: str) -> bool:
+    with Client(transport=transport) as client:
+        try:
+            return model in client.models()
+        except RequestFailed:
+            return True  # then it says itself what is wrong
 
 
 def watch(stable: Watch, canary: Watch, seconds: float, limits: Limits) -> str:

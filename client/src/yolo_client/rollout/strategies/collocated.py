@@ -82,7 +82,9 @@ def canary_of(service: Document) -> Document | None:
 def with_canary(service: Document, source: str) -> Document:
     """Return the InferenceService with a canary of these weights and without traffic, in place of any other."""
     name = _OURS + hashlib.sha256(source.encode()).hexdigest()[:8]
-    predictor = {"name": name, "minReplicas": 1, "model": {**model_of(service), "storageUri": source}}
+    # The CRD wants the model's name in a canary, and KServe, which fills it in for the predictor, does not do so here.
+    model = {"name": "kserve-container", **model_of(service), "storageUri": source}
+    predictor = {"name": name, "minReplicas": 1, "model": model}
     return replaced(service, [{"trafficPercent": 0, "predictor": predictor}], "spec", "canary")
 
 
