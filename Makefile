@@ -50,7 +50,7 @@ format: .venv/dev ## put the style right
 tools: ## the tools that check the chart, built from Go modules (some minutes, once)
 	.ci/tools/run --build
 
-chart: .venv/dev ## the chart: lint with both Helms, unit tests, schemas, alerts and their tests
+chart: .venv/dev ## the chart: lint with both Helms, unit tests, schemas, alerts and their tests; the manifests beside it
 	.ci/chart
 
 generate: .venv/dev ## everything generated, anew
@@ -59,6 +59,7 @@ generate: .venv/dev ## everything generated, anew
 	$(RUN) python docs/reference/contract/generate.py
 	$(RUN) python charts/yolo-kserve/dashboards/generate.py
 	.ci/tools/run helm-docs --chart-search-root charts --log-level warning
+	$(RUN) python manifests/generate.py
 
 verify: generate lint ## regenerate, lint, and show what differs
 	git diff --exit-code
