@@ -1,16 +1,12 @@
 """What MindSpore pairs are refused for, in one line, and what is let pass beside a network's parameters."""
 
-import copy
 import random
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
-import plain_networks
 import pytest
-import yaml
-from mindspore_writer import checkpoint
+from mindspore_pair import NETWORK, Pair, detector
 
 from weights_sync import __main__ as command
 from weights_sync.errors import DamagedModelError, SourceError, TooLargeError, UnsupportedModelError, WeightsError
@@ -20,42 +16,6 @@ from weights_sync.order import Order
 from weights_sync.prepare import is_prepared, read_card
 
 CONFIGS = Path(__file__).parent / "data" / "mindyolo"
-NETWORK = {
-    "stride": [8, 16],
-    "anchors": [[10, 13, 16, 30], [33, 23, 30, 61]],
-    "backbone": [[-1, 1, "ConvNormAct", [8, 8, 8, 0]], [-1, 1, "ConvNormAct", [16, 2, 2, 0]]],
-    "head": [[[0, 1], 1, "YOLOv5Head", ["nc", "anchors", "stride"]]],
-}
-
-
-@cache
-def parameters():
-    """Return those of NETWORK, for two classes."""
-    net = plain_networks.Network()
-    fine = net.cba("0", np.zeros((1, 3, 16, 16)), 8, 8, 8, p=0)
-    coarse = net.cba("1", fine, 16, 2, 2, p=0)
-    for number, level in enumerate((fine, coarse)):
-        net.last(f"2.m.{number}", level, 2 * (5 + 2))
-    return net.w.tensors
-
-
-class Pair:
-    """A checkpoint and its YAML on disk, to be spoilt."""
-
-    def __init__(self, folder):
-        self.file, self.config = folder / "net.ckpt", folder / "net.yaml"
-        self.network, self.tensors = copy.deepcopy(NETWORK), dict(parameters())
-
-    def read(self, **fields):
-        self.file.write_bytes(checkpoint(self.tensors))
-        self.config.write_text(yaml.safe_dump({"nc": 2, "network": self.network} | fields))
-        return read_network(self.file, self.config)
-
-    def refused(self, reason, kind=UnsupportedModelError, **fields):
-        with pytest.raises(kind, match=reason) as caught:
-            self.read(**fields)
-        assert "\n" not in str(caught.value)
-        assert len(str(caught.value)) < 1000
 
 
 @pytest.fixture
@@ -211,26 +171,10 @@ def test_the_yaml_beside_a_checkpoint_is_taken(pair, tmp_path, capsys):
     assert "say with --config which YAML net.ckpt has" in capsys.readouterr().err
 
 
-def detector(pair):
-    """Give the pair a third level, as the families that are prepared have."""
-    net = plain_networks.Network()
-    levels = [net.cba("0", np.zeros((1, 3, 32, 32)), 8, 8, 8, p=0)]
-    for number, width in ((1, 16), (2, 8)):
-        levels.append(net.cba(str(number), levels[-1], width, 2, 2, p=0))
-    for number, level in enumerate(levels):
-        net.last(f"3.m.{number}", level, 3 * 7)
-    pair.tensors = net.w.tensors
-    pair.network["backbone"].append([-1, 1, "ConvNormAct", [8, 2, 2, 0]])
-    pair.network["head"] = [[[0, 1, 2], 1, "YOLOv5Head", ["nc", 3, "stride"]]]
-    pair.network |= {"stride": [8, 16, 32], "anchors": 3}
-    grid = np.full((3, 1, 3, 1, 1, 2), 20, np.float32)
-    pair.tensors["model.model.3.anchor_grid"] = grid
-
-
 def test_labels_of_the_yaml_reach_the_card(pair):
     detector(pair)
     pair.read(data={"names": ["cat", "dog"], "nc": 2}, img_size=[320, 320])
-    card = read_card(make(pair.file, Order(config=pair.config)))
+    card = read_card(make(pair.file, Order(config=pair.config)).model)
     assert (card.labels, card.size, card.family) == (("cat", "dog"), (320, 320), "yolov5")
 
 

@@ -168,7 +168,7 @@ def external(tmp_path, location):
 
 def test_weights_beside_the_model_are_taken_in(tmp_path):
     file = external(tmp_path, "net.bin")
-    prepared = make(file, Order())
+    prepared = make(file, Order()).model
     assert is_prepared(prepared)
     data = file.read_bytes() + (tmp_path / "net.bin").read_bytes()
     assert read_card(prepared).digest == "sha256:" + hashlib.sha256(data).hexdigest()

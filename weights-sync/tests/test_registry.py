@@ -20,14 +20,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from servers import free_port, installed, running
+from tiny_networks import yolov8
 
 from weights_sync import __main__ as command
 from weights_sync import retry
+from weights_sync.cache import Cache
 from weights_sync.catalogue import Site
 from weights_sync.errors import ArchiveError, DigestError, SourceError, TooLargeError
 from weights_sync.limits import Limits
 from weights_sync.login import stored_login
-from weights_sync.pull import pull_as_it_is
+from weights_sync.pull import pull, pull_as_it_is
 from weights_sync.watch.sighting import sight
 
 # The registry may have to be built first.
@@ -449,3 +451,23 @@ def test_a_tag_is_seen_to_move_without_its_layers(open_registry, tmp_path):
     assert sight(uri, Limits(), Site()).mark == moved["digest"] != manifest["digest"]
     pinned = open_registry.uri(f"@{manifest['digest']}")
     assert sight(pinned, Limits(), Site()).mark == manifest["digest"]
+
+
+def test_the_sidecar_of_an_artefact_comes_with_its_model(open_registry, tmp_path):
+    def artefact(tag, *sidecar):
+        model = open_registry.blob(yolov8().SerializeToString(), "application/octet-stream", "yolo/net.onnx")
+        layers = [open_registry.blob(data, "application/yaml", "yolo/net.yaml") for data in sidecar]
+        open_registry.manifest(tag, [model, *layers])
+
+    uri, site = open_registry.uri(":moving"), Site(cache=Cache(tmp_path / "cache"))
+    for sidecar, labels in (
+        ((), ("class0", "class1", "class2")),
+        ((b"names: [cat, dog, cow]",), ("cat", "dog", "cow")),
+        ((b"names: [x, y, z]",), ("x", "y", "z")),
+        ((), ("class0", "class1", "class2")),
+    ):
+        artefact("moving", *sidecar)
+        assert pull(uri, tmp_path / "a", site=site).labels == labels
+        before = (tmp_path / "a" / "model.onnx").stat().st_mtime_ns
+        assert pull(uri, tmp_path / "a", site=site).labels == labels
+        assert (tmp_path / "a" / "model.onnx").stat().st_mtime_ns == before

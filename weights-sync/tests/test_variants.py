@@ -3,15 +3,27 @@
 import numpy as np
 import pytest
 from test_prepare import SIZE, agree, best, original, pictures, run
-from tiny_networks import STRIDES
+from tiny_networks import STRIDES, yolox
 from tiny_networks import yolov5 as plain_yolov5
 from tiny_networks import yolov8 as plain_yolov8
 from tiny_variants import raw_yolov7, yolov3_tiny, yolov6, yolov8, yolox_of_any_size
 
 from weights_sync.errors import UnsupportedModelError
 from weights_sync.prepare import prepare_model, read_card
+from weights_sync.prepare.graph import rename
 
 THREE = "['a', 'b', 'c']"
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("detect.reg_preds.0.weight", "yolov6"), ("head.reg_preds.0.weight", "yolox")]
+)
+def test_the_first_yolov6_is_told_from_yolox_by_the_names_of_its_weights(name, family):
+    model = yolox(decoded=True)
+    rename(model.graph, model.graph.initializer[0].name, name)
+    assert name in {tensor.name for tensor in model.graph.initializer}
+    card = read_card(prepare_model(model))
+    assert (card.family, card.placement) == (family, "center" if family == "yolov6" else "top-left")
 
 
 def test_yolov6_is_told_from_yolox_and_decoded():

@@ -110,6 +110,7 @@ def _pulling() -> tuple[argparse.ArgumentParser, ...]:
     surgery.add_argument("--candidates", type=int, help="most boxes kept for a picture (1000)")
     surgery.add_argument("--family", help="overrule the recognition of the model's family")
     surgery.add_argument("--config", type=Path, help="a checkpoint's MindYOLO YAML (the .yaml of its name beside it)")
+    surgery.add_argument("--sidecar", type=Path, help="a YAML that overrules the metadata (the one beside the model)")
     surgery.add_argument("--dynamic", action="store_true", help="make a network of one picture size take any")
     surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
 
@@ -179,7 +180,7 @@ def _prepare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
     if bool(options.quantise) != bool(options.calibrate):
         parser.error("--quantise and --calibrate go together: a model is quantised and measured with pictures")
     dest = options.dest if options.dest.suffix == ".onnx" else options.dest / MODEL_FILE
-    model = make(options.model, Puller(options).order)
+    model = make(options.model, Puller(options).order.with_beside(options.model)).model
     found = None
     if options.quantise:
         model, found = _quantise(model, options)

@@ -14,10 +14,12 @@ from typing import IO
 
 from weights_sync.errors import ArchiveError, TooLargeError
 from weights_sync.limits import Limits
+from weights_sync.order import CHECKPOINT
 from weights_sync.place import written
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 _MAX_FILES = 1000
+ONE_MODEL = "one .onnx file, one model.onnx, or one .ckpt is served"
 _PIECE = 1 << 20
 _MAX_READ = 8 << 20
 
@@ -28,9 +30,10 @@ def is_archive(uri: str) -> bool:
 
 
 def unpack(archive: Path, folder: Path, limits: Limits, *, under: str = "") -> Path | None:
-    """Unpack an archive into `folder`; return the model in it: `model.onnx`, or the only .onnx file, None without one.
+    """Unpack an archive into `folder`; return the model in it, None without one.
 
-    Only what lies `under` a folder of the archive is looked at, where one is named.
+    That is `model.onnx`, the only .onnx file, or without any the only checkpoint. Only what lies `under` a
+    folder of the archive is looked at, where one is named.
     """
     shutil.rmtree(folder, ignore_errors=True)
     with written(folder):
@@ -43,10 +46,10 @@ def unpack(archive: Path, folder: Path, limits: Limits, *, under: str = "") -> P
                 raise TooLargeError(f"the archive unpacks to more than {limits.max_bytes} bytes or {_MAX_FILES} files")
             left -= _copy(content, _inside(folder, name), left)
             limits.left_s("the unpacking")
-    models = sorted(folder.rglob("*.onnx"))
+    models = sorted(folder.rglob("*.onnx")) or sorted(folder.rglob(f"*{CHECKPOINT}"))
     named = [model for model in models if model.name == "model.onnx"] or models
     if len(named) > 1:
-        raise ArchiveError(f"the archive holds {len(named)} models: one .onnx file, or one model.onnx, is served")
+        raise ArchiveError(f"the archive holds {len(named)} models: {ONE_MODEL}")
     return named[0] if named else None
 
 

@@ -86,6 +86,10 @@ class UnsupportedModelError(ModelError):
     """The file is valid ONNX, of a kind that `prepare` does not do."""
 
 
+class SidecarError(ModelError):
+    """The YAML beside a model says what no model can be, or what this one is not."""
+
+
 class AccuracyError(WeightsError):
     """The quantised model finds too little of what the original finds."""
 

@@ -10,11 +10,12 @@ import http.client
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weights_sync import sidecar
 from weights_sync.archives import unpack
 from weights_sync.cache import Cache
 from weights_sync.errors import ArchiveError, DigestError, SourceError
@@ -124,10 +125,11 @@ class _Source:
         if not models and len(layers) == 1 and not layers[0].is_archive:
             models = layers
         if len(models) == 1:
-            names = names_beside(models[0].title)
-            signed = [layer for layer in layers if layer.title in names]
-            signature = self._blob(signed[0], incoming, "").file if signed else None
-            return replace(self._blob(models[0], incoming, wanted), signature=signature)
+            title = models[0].title
+            yamls = [str(PurePosixPath(title).with_suffix(suffix)) for suffix in sidecar.SUFFIXES] if title else []
+            signature = self._beside(layers, names_beside(title), incoming)
+            yaml = self._beside(layers, yamls, incoming)
+            return replace(self._blob(models[0], incoming, wanted), signature=signature, yaml=yaml)
         if models:
             raise SourceError(f"{self.name} holds {len(models)} models: one .onnx layer, or one model.onnx, is served")
         # The last layer of an image lies on top of the others, and what a build adds last is the model.
@@ -140,10 +142,16 @@ class _Source:
             fetched.file.unlink()
             if model:
                 _check(fetched.sha256, wanted)
-                return replace(fetched, file=model, unpacked=True, signature=beside(model))
+                return replace(fetched, file=model, unpacked=True, signature=beside(model), yaml=sidecar.beside(model))
         raise ArchiveError(
             f"{self.name} holds no model: it needs a layer with an .onnx file, in /{_MODELS} of an image"
         )
+
+    def _beside(self, layers: list[Layer], names: Collection[str], incoming: Path) -> Path | None:
+        """Return the first file of one of those names that the artefact has beside its model."""
+        found = (layer for layer in layers if layer.title in names)
+        layer = next(found, None)
+        return self._blob(layer, incoming, "").file if layer else None
 
     def _blob(self, layer: Layer, incoming: Path, wanted: str) -> Fetched:
         digest = layer.digest.removeprefix("sha256:")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from weights_sync.cache import Cache, Made, key_of
 from weights_sync.catalogue import Site
-from weights_sync.errors import DamagedModelError, SourceError, UnwantedError, WeightsError
+from weights_sync.errors import DamagedModelError, SourceError, UnsupportedModelError, UnwantedError, WeightsError
 from weights_sync.limits import Limits
 from weights_sync.metrics import stage
-from weights_sync.order import Order
+from weights_sync.order import CHECKPOINT, Order
 from weights_sync.place import digest_of, place, written
-from weights_sync.sources import fetch, promised
+from weights_sync.sidecar import beside
+from weights_sync.sources import fetch, local_file, promised
 from weights_sync.transfer import Fetched
 from weights_sync.versions import MODEL_FILE, Record, Versions
 
@@ -48,17 +49,25 @@ def pull(
     from weights_sync.prepare import read_card
     from weights_sync.prepare.checks import read_model
 
-    limits = limits or Limits()
-    wanted = replace(order or Order(), max_bytes=limits.max_bytes)
+    limits, site = limits or Limits(), site or Site()
+    here, wanted = local_file(uri), replace(order or Order(), max_bytes=limits.max_bytes)
+
+    def completed(file: Path, yaml: Path | None) -> Order:
+        whole = wanted.with_yaml(file, yaml)
+        if yaml and whole != wanted:
+            site.signatures.check_unsigned(yaml)
+        return whole
+
+    # What lies beside a file of this machine may change while the file does not: it is a part of the recipe.
+    wanted = completed(here, beside(here)) if here else wanted
 
     def prepare(fetched: Fetched, incoming: Path) -> Made:
         file = incoming / "prepared.onnx"
-        prepared = make(fetched.file, wanted)
-        place(prepared.SerializeToString(), file)
-        return Made(file, digest_of(file), read_card(prepared).digest.removeprefix("sha256:"))
+        prepared = make(fetched.file, completed(fetched.file, fetched.yaml))
+        place(prepared.model.SerializeToString(), file)
+        return Made(file, digest_of(file), prepared.source)
 
-    recipe = _recipe(repr(replace(wanted, max_bytes=0)))
-    _pull(uri, Versions(directory), limits, recipe, prepare, site=site, unwanted=unwanted)
+    _pull(uri, Versions(directory), limits, _recipe(wanted.recipe), prepare, site=site, unwanted=unwanted)
     return read_card(read_model(directory / MODEL_FILE)[0])
 
 
@@ -71,6 +80,8 @@ def pull_as_it_is(
     """
 
     def keep(fetched: Fetched, incoming: Path) -> Made:
+        if fetched.file.suffix == CHECKPOINT:
+            raise UnsupportedModelError("no server prepares a checkpoint itself: pull it without --as-it-is")
         if fetched.file.parent == incoming:
             return Made(fetched.file, fetched.sha256, fetched.sha256)
         file = incoming / MODEL_FILE
@@ -78,7 +89,8 @@ def pull_as_it_is(
             shutil.copyfile(fetched.file, file)
             return Made(file, digest_of(file), fetched.sha256)
 
-    return _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site=site, unwanted=unwanted).source
+    _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site=site, unwanted=unwanted)
+    return Versions(directory).name
 
 
 def verify(directory: Path) -> "Card":
@@ -154,16 +166,16 @@ def _served_anew(
         fetched = fetch(uri, versions.incoming, limits, known=known, site=site)
     if fetched.unchanged:
         return served
-    _check_wanted(fetched.sha256, unwanted)
+    _check_wanted(fetched.source, unwanted)
     site.signatures.check(fetched.file, fetched.signature)
-    record = replace(wanted, source=fetched.sha256, etag=fetched.etag)
+    record = replace(wanted, source=fetched.source, etag=fetched.etag)
     # A file that was here already may have its weights in other files, which its digest says nothing of.
     found = fetched.file.parent == versions.incoming
     if found and (versions.serve_again(record) or _serve_made(versions, record, limits, site.cache)):
         return record
     with stage("prepare"):
         made = make(fetched, versions.incoming)
-    record = record if fetched.unpacked else replace(record, source=made.source)
+    record = record if found or fetched.unpacked else replace(record, source=made.source)
     if site.cache and (found or fetched.unpacked):
         site.cache.add_made(record.source, record.recipe, made, limits)
     versions.serve(made.file, made.digest, record)
@@ -193,11 +205,12 @@ def _alone(cache: Cache | None, wanted: Record, limits: Limits) -> AbstractConte
 def _recipe(options: str) -> str:
     """Return a digest of how models are prepared: the options, and the code, which changes from release to release."""
     digest = hashlib.sha256(options.encode())
-    folders = [resources.files("weights_sync").joinpath(folder) for folder in ("mindspore", "prepare")]
-    while folders:
-        for entry in sorted(folders.pop().iterdir(), key=lambda entry: entry.name):
-            if entry.is_dir():
-                folders.append(entry)
-            elif entry.name.endswith(".py"):
-                digest.update(entry.read_bytes())
+    names = ("make.py", "mindspore", "prepare", "sidecar.py")
+    entries = [resources.files("weights_sync").joinpath(name) for name in names]
+    while entries:
+        entry = entries.pop()
+        if entry.is_dir():
+            entries += sorted(entry.iterdir(), key=lambda entry: entry.name)
+        elif entry.name.endswith(".py"):
+            digest.update(entry.read_bytes())
     return digest.hexdigest()

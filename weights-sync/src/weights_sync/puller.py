@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weights_sync import metrics
 from weights_sync.cache import Cache
 from weights_sync.catalogue import Site
+from weights_sync.errors import UnsupportedModelError
 from weights_sync.limits import Limits
 from weights_sync.order import Order
 from weights_sync.pull import pull, pull_as_it_is
@@ -47,12 +48,14 @@ class Puller:
     def order(self) -> Order:
         """What the options want of the preparation."""
         options = self.options
-        return Order(options.candidates, options.family, options.max_bytes, options.config, options.dynamic)
+        return Order(
+            options.candidates, options.family, options.max_bytes, options.config, options.dynamic, options.sidecar
+        )
 
     @property
     def recipe(self) -> str:
         """What the options do to the file, and whom they trust with it."""
-        return f"{self.options.as_it_is} {self.order} {self.site.signatures.recipe}"
+        return f"{self.options.as_it_is} {self.order.recipe} {self.site.signatures.recipe}"
 
     def limits(self) -> Limits:
         """Return the options' limits, from now on."""
@@ -65,6 +68,8 @@ class Puller:
         """Place what a URI names; return its card, or the sha256 (hex) of a file that was left as it is."""
         options = self.options
         if options.as_it_is:
+            if options.sidecar or options.config:
+                raise UnsupportedModelError("no server reads --sidecar or --config: leave out --as-it-is, or them")
             digest = pull_as_it_is(uri, directory, limits=limits, site=self.site, unwanted=unwanted)
             metrics.placed(directory, f"sha256:{digest}", "", "")
             return digest

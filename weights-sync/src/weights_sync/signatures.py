@@ -64,10 +64,18 @@ class Signatures:
         if not self.wanted:
             return
         reason = self._fault(model, signature) if signature else "it has no signature beside it"
-        if reason and self.policy == "warn":
-            sys.stderr.write(f"weights-sync: warning: the model is not to be trusted: {reason}\n")
-        elif reason:
-            raise SignatureError(f"the model is not to be trusted: {reason}")
+        if reason:
+            self._complain(f"the model is not to be trusted: {reason}")
+
+    def check_unsigned(self, yaml: Path) -> None:
+        """Refuse a YAML that came with a model whose signature is of the model alone, or say so, as the policy is."""
+        if self.wanted:
+            self._complain(f"nobody signed {yaml.name} beside the model: name it with --sidecar, or --config")
+
+    def _complain(self, complaint: str) -> None:
+        if self.policy != "warn":
+            raise SignatureError(complaint)
+        sys.stderr.write(f"weights-sync: warning: {complaint}\n")
 
     def _files(self) -> list[Path]:
         return [Path(name) for name in (self.key, *self.certificates.split(":")) if name]

@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from weights_sync.archives import is_archive, unpack
+from weights_sync import sidecar
+from weights_sync.archives import ONE_MODEL, is_archive, unpack
 from weights_sync.catalogue import Site, find
 from weights_sync.credentials import host_login
 from weights_sync.errors import ArchiveError, DeadlineError, DigestError, SourceError, TooLargeError
@@ -59,8 +60,8 @@ def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Si
     if is_archive(place):
         model = unpack(fetched.file, incoming / "unpacked", limits)
         if model is None:
-            raise ArchiveError("the archive holds no models: one .onnx file, or one model.onnx, is served")
-        fetched = replace(fetched, file=model, unpacked=True, signature=beside(model))
+            raise ArchiveError(f"the archive holds no models: {ONE_MODEL}")
+        fetched = replace(fetched, file=model, unpacked=True, signature=beside(model), yaml=sidecar.beside(model))
     elif task.site.signatures.wanted:
         fetched = replace(fetched, signature=_signature(place, task, reader))
     return fetched
@@ -121,12 +122,32 @@ def _check(found: str, wanted: str) -> None:
         raise DigestError(f"the bytes are not the ones asked for: their sha256 is {found}, not {wanted}")
 
 
-def _local(uri: str, task: _Task) -> Fetched:
-    """Find a file by its path or file:// URI."""
+def local_file(uri: str) -> Path | None:
+    """Return the model that a URI names on this machine, None where it is elsewhere or in an archive."""
+    place, _ = split_digest(uri)
+    scheme = _SCHEME.match(place)
+    finder = _FINDERS.get(scheme.group()[:-1].lower()) if scheme else _path
+    return finder(place) if finder and not is_archive(place) else None
+
+
+def _path(uri: str) -> Path:
     parts = urlsplit(uri) if uri.lower().startswith("file:") else None
     if parts and parts.netloc not in {"", "localhost"}:
         raise SourceError(f"a file:// URI names a file of this machine, as file:///models/x.onnx; not {uri[:120]}")
-    file = Path(unquote(parts.path) if parts else uri)
+    return Path(unquote(parts.path) if parts else uri)
+
+
+def _on_claim(uri: str) -> Path:
+    """Return where a file lies on a claim that KServe has mounted: pvc://NAME/PATH is /mnt/pvc/PATH."""
+    path = PurePosixPath(unquote(uri.partition("://")[2].partition("/")[2]))
+    if not path.parts or ".." in path.parts:
+        raise SourceError("a pvc:// URI names a file on a claim, as pvc://models/yolo/x.onnx")
+    return CLAIMS / path
+
+
+def _local(uri: str, task: _Task) -> Fetched:
+    """Find a file by its path or file:// URI."""
+    file = _path(uri)
     try:
         if not file.is_file():
             raise SourceError(f"no file {file}")
@@ -174,11 +195,7 @@ def _registry(uri: str, task: _Task) -> Fetched:
 
 
 def _mounted(uri: str, task: _Task) -> Fetched:
-    """Find a file on a claim that KServe has mounted: pvc://NAME/PATH lies at /mnt/pvc/PATH."""
-    path = PurePosixPath(unquote(uri.partition("://")[2].partition("/")[2]))
-    if not path.parts or ".." in path.parts:
-        raise SourceError("a pvc:// URI names a file on a claim, as pvc://models/yolo/x.onnx")
-    return _local(str(CLAIMS / path), task)
+    return _local(str(_on_claim(uri)), task)
 
 
 def _packaged(uri: str, task: _Task) -> Fetched:
@@ -213,6 +230,7 @@ def _named(uri: str, task: _Task) -> Fetched:
     raise SourceError(f"no source of {entry.name} gave it: {'; '.join(failures)}")
 
 
+_FINDERS: dict[str, Callable[[str], Path]] = {"file": _path, "pvc": _on_claim}
 _Reader = Callable[[str, _Task], Fetched]
 _READERS: dict[str, _Reader] = {
     "az": _object,

@@ -11,7 +11,7 @@ from pathlib import Path
 from weights_sync.errors import DigestError, NoSpaceError, SourceError, TooLargeError
 from weights_sync.limits import Limits
 from weights_sync.metrics import BYTES
-from weights_sync.place import written
+from weights_sync.place import digest_of, written
 from weights_sync.progress import Progress
 from weights_sync.retry import Interrupted, Patience, Stale
 
@@ -49,6 +49,15 @@ class Fetched:
     """Whether the file comes out of an archive; the sha256 is the archive's then."""
     signature: Path | None = None
     """The signature that came with it."""
+    yaml: Path | None = None
+    """The YAML that came with it: a sidecar, or what a checkpoint's network is."""
+
+    @property
+    def source(self) -> str:
+        """sha256 (hex) of all that came: an archive has its YAML inside, a registry has it apart."""
+        if not self.yaml or self.unpacked:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256} {digest_of(self.yaml)}".encode()).hexdigest()
 
 
 Opener = Callable[[int, str], AbstractContextManager[Body]]

@@ -11,10 +11,9 @@ from weights_sync.mindspore.checkpoint import read_checkpoint
 from weights_sync.mindspore.config import read_config
 from weights_sync.mindspore.parameters import find_parameters
 from weights_sync.prepare.checks import MAX_BYTES, check_size, damage_named
+from weights_sync.sidecar import beside
 
-__all__ = ["SUFFIX", "read_network"]
-
-SUFFIX = ".ckpt"
+__all__ = ["read_network"]
 
 
 def read_network(checkpoint: Path, config: Path | None = None, max_bytes: int = MAX_BYTES) -> tuple[ModelProto, str]:
@@ -29,12 +28,12 @@ def read_network(checkpoint: Path, config: Path | None = None, max_bytes: int = 
         raise SourceError(f"can not read {checkpoint.name}: {error.strerror}") from error
     tensors = read_checkpoint(data)
     parameters = find_parameters(tensors)
-    beside = checkpoint.with_suffix(".yaml")
-    if config is None and not beside.is_file():
+    config = config or beside(checkpoint)
+    if config is None:
         raise UnsupportedModelError(
             f"a checkpoint holds no network: say with --config which YAML {checkpoint.name} has"
         )
-    described, text = read_config(config or beside)
+    described, text = read_config(config)
     digest = hashlib.sha256(data)
     digest.update(text)
     with damage_named():

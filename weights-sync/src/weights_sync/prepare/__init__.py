@@ -12,6 +12,7 @@ from onnx import ModelProto
 from weights_sync.errors import (
     DamagedModelError,
     ModelError,
+    SidecarError,
     SourceError,
     TooLargeError,
     UnsupportedModelError,
@@ -20,12 +21,14 @@ from weights_sync.errors import (
 from weights_sync.prepare import checks
 from weights_sync.prepare.assemble import assemble
 from weights_sync.prepare.card import Card, is_prepared, read_card
+from weights_sync.sidecar import Sidecar
 
 __all__ = [
     "CANDIDATES",
     "Card",
     "DamagedModelError",
     "ModelError",
+    "Sidecar",
     "SourceError",
     "TooLargeError",
     "UnsupportedModelError",
@@ -47,12 +50,14 @@ def prepare_model(
     max_bytes: int = checks.MAX_BYTES,
     digest: str | None = None,
     dynamic: bool = False,
+    sidecar: Sidecar | None = None,
 ) -> ModelProto:
     """Return the prepared graph of a model, or the model itself where it is one already.
 
     `candidates` is the most boxes kept for a picture; `family` overrules the recognition; `digest` is the sha256 (hex)
-    of the file that `source` was read from; `dynamic` has the graph take pictures of any size. Raises
-    `weights_sync.errors.ModelError` for what is damaged or no YOLO, `TooLargeError` over `max_bytes`, and nothing else.
+    of the file that `source` was read from; `dynamic` has the graph take pictures of any size; what `sidecar` says
+    overrules the metadata. Raises `weights_sync.errors.ModelError` for what is damaged or no YOLO, `TooLargeError` over
+    `max_bytes`, and nothing else.
     """
     if not 0 < candidates <= MAX_CANDIDATES:
         raise UnsupportedModelError(f"the number of candidates must be 1 to {MAX_CANDIDATES}, not {candidates}")
@@ -64,9 +69,11 @@ def prepare_model(
             model, data = checks.parse(source, max_bytes), source
         checks.check_graph(model)
         if is_prepared(model):
+            if sidecar:
+                raise SidecarError(f"the model is prepared already: {sidecar.name} goes with the one it was made of")
             checks.check_contract(model)
             read_card(model)
             return model
-        return assemble(
-            model, candidates, family, "sha256:" + (digest or hashlib.sha256(data).hexdigest()), dynamic=dynamic
-        )
+        digest = digest or hashlib.sha256(data).hexdigest()
+        digest = "sha256:" + (sidecar.digest(digest) if sidecar else digest)
+        return assemble(model, candidates, family, digest, dynamic=dynamic, sidecar=sidecar)

@@ -4,18 +4,19 @@ from dataclasses import replace
 
 from onnx import ModelProto, TensorProto, helper
 
-from weights_sync.errors import UnsupportedModelError
-from weights_sync.prepare.card import Card, write_card
+from weights_sync.errors import SidecarError, UnsupportedModelError
+from weights_sync.prepare.card import Card, metadata, set_metadata, write_card
 from weights_sync.prepare.checks import check_whole
 from weights_sync.prepare.dynamic import free_sides
 from weights_sync.prepare.facts import Facts, Output, read_facts
 from weights_sync.prepare.families import Family
 from weights_sync.prepare.graph import Editor, rename, tidy, value_names
 from weights_sync.prepare.head import Candidates
-from weights_sync.prepare.labels import labels_for
+from weights_sync.prepare.labels import default_labels, labels_for
 from weights_sync.prepare.pixels import Wanted, normalise
 from weights_sync.prepare.recognise import called, recognise
 from weights_sync.prepare.shapes import free_batch, pin_batch
+from weights_sync.sidecar import Sidecar
 
 OURS = frozenset({"images", "boxes", "scores", "class_ids", "mask_coefficients", "prototypes"})
 STRIDE = 32
@@ -23,17 +24,30 @@ STRIDE = 32
 
 
 def assemble(
-    source: ModelProto, candidates: int, family: str | None, digest: str, *, dynamic: bool = False
+    source: ModelProto,
+    candidates: int,
+    family: str | None,
+    digest: str,
+    *,
+    dynamic: bool = False,
+    sidecar: Sidecar | None = None,
 ) -> ModelProto:
     """Return the prepared graph of a model that passed the checks."""
     model = _own_copy(source)
+    if sidecar:
+        family = family or sidecar.family
+        set_metadata(model, sidecar.over(metadata(model), default_labels))
     model = pin_batch(model, read_facts(model).input_shape)
     facts = read_facts(model)
     kind = recognise(facts, family)
     dynamic = dynamic and not facts.dynamic
     prototypes = _prototypes(facts)
     masks = int(prototypes.shape[1]) if prototypes else 0
+    if sidecar:
+        _check_classes(sidecar, facts, kind, masks)
     card = replace(_card(facts, kind, masks, family, digest), dynamic=dynamic or facts.dynamic)
+    if sidecar:
+        _check_size(sidecar, card)
     network = free_batch(model, facts.input_shape)
     network = free_sides(network, read_facts(network)) if dynamic else network
     facts = read_facts(network)
@@ -82,6 +96,28 @@ def _card(facts: Facts, kind: Family, masks: int, family: str | None, digest: st
         placement=kind.placement,
         digest=digest,
     )
+
+
+def _check_classes(sidecar: Sidecar, facts: Facts, kind: Family, masks: int) -> None:
+    """Refuse a sidecar with another number of classes than the graph's, where the graph tells it without names."""
+    nameless = {key: value for key, value in facts.metadata.items() if key != "names"}
+    told = kind.classes(replace(facts, metadata=nameless), masks)
+    # An NMS that takes all classes for one tells nothing of them.
+    certain = told > int(kind.nms_inside)
+    if certain and sidecar.classes not in {None, told}:
+        raise SidecarError(f"{sidecar.name} says {sidecar.classes} classes, but the model's head has {told}")
+
+
+def _check_size(sidecar: Sidecar, card: Card) -> None:
+    """Refuse a sidecar with a size that the graph does not take, or that is no multiple of the stride."""
+    height, width = card.size
+    if sidecar.size and sidecar.size != card.size:
+        said = "x".join(map(str, reversed(sidecar.size)))
+        raise SidecarError(f"{sidecar.name} says pictures of {said}, and the graph takes those of {width}x{height}")
+    if (sidecar.size or sidecar.stride) and (height % card.stride or width % card.stride):
+        raise SidecarError(
+            f"{sidecar.name} does not fit: {width}x{height} is no multiple of the stride {card.stride} on both sides"
+        )
 
 
 def _prototypes(facts: Facts) -> Output | None:

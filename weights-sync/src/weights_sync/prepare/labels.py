@@ -27,10 +27,15 @@ def labels_for(metadata: Mapping[str, str], count: int) -> tuple[str, ...]:
     """Return `count` names: those in the metadata, else COCO's where there are 80, else numbered ones."""
     names = given_names(metadata)
     if not names:
-        return COCO if count == len(COCO) else tuple(f"class{number}" for number in range(count))
+        return default_labels(count)
     if len(names) != count:
         raise UnsupportedModelError(f"its metadata names {len(names)} classes, but its head has {count}")
     return names
+
+
+def default_labels(count: int) -> tuple[str, ...]:
+    """Return the names of classes that nobody named: COCO's where there are 80, else numbered ones."""
+    return COCO if count == len(COCO) else tuple(f"class{number}" for number in range(count))
 
 
 def given_names(metadata: Mapping[str, str]) -> tuple[str, ...]:

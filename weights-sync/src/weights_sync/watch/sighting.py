@@ -14,6 +14,7 @@ from weights_sync.hub import pinned
 from weights_sync.limits import Limits
 from weights_sync.objects import read_object_mark
 from weights_sync.oci import read_artefact_mark
+from weights_sync.sidecar import beside
 from weights_sync.sources import CLAIMS, split_digest
 from weights_sync.stores.azure import needs_azure
 from weights_sync.web import read_mark
@@ -81,7 +82,9 @@ def _stat(file: Path) -> str:
         found = file.stat()
     except OSError as error:
         raise SourceError(f"can not read {file}: {error.strerror}") from error
-    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+    own = f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+    yaml = beside(file)
+    return f"{own} {_stat(yaml)}" if yaml else own
 
 
 def _packaged_mark(place: str, _limits: Limits) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from onnx import TensorProto
 
 from weights_sync.prepare.facts import Facts
+from weights_sync.prepare.families import yolov6
 from weights_sync.prepare.graph import Editor, producers
 from weights_sync.prepare.head import Candidates, Table, cells, class_ids, corners, top
 
@@ -23,7 +24,8 @@ def fits(facts: Facts) -> bool:
 def matches(facts: Facts) -> bool:
     """Tell by the rows, and a head that either does no arithmetic at all or takes the exponential of w h."""
     ops = facts.head_ops()
-    return fits(facts) and "Sigmoid" in ops and ("Exp" in ops or not ops & ARITHMETIC)
+    decoded = "Exp" in ops and not yolov6.named(facts)
+    return fits(facts) and "Sigmoid" in ops and (decoded or not ops & ARITHMETIC)
 
 
 def classes(facts: Facts, masks: int) -> int:
