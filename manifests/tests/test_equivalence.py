@@ -130,6 +130,16 @@ def test_the_components_of_a_model_take_its_name_and_are_the_charts(topology, co
     assert len(of_kinds(made)) == (5 if topology == "split" else 2)
 
 
+def test_the_readmes_kustomization_of_a_model_works(tmp_path) -> None:
+    text = (MANIFESTS / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    mine = kustomization(tmp_path)
+    (mine / "kustomization.yaml").write_text(text)
+    shutil.copy(MANIFESTS / "samples" / "split.yaml", mine)
+    made = by_kustomize(mine)
+    assert made["HTTPRoute/shapes-route"]["spec"]["hostnames"] == ["shapes.vision.example.org"]
+    assert len(made) == 7
+
+
 SAMPLES: dict[str, dict[str, Any]] = {
     "shapes": {"models": {"shapes": COLLOCATED}},
     "split": {"models": {"shapes": SHAPES}},
