@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -79,9 +80,17 @@ def test_a_tensor_over_a_limit_is_too_large(shape) -> None:
 async def test_requests_beyond_the_queue_are_refused_and_the_accepted_ones_answered(graph) -> None:
     executor = BoundedExecutor("test", 1, 2)
     model = PredictorModel("m", "1", Session(graph, SessionOptions("cpu", 1)), executor, Limits())
-    images = np.zeros((16, 32, 32, 3), np.uint8)
-    answers = await asyncio.gather(*(model.infer(request_of(images)) for _ in range(8)), return_exceptions=True)
+    gate = threading.Event()
+    held = asyncio.create_task(executor.run(gate.wait))
+    await asyncio.sleep(0)
+    requests = [asyncio.create_task(model.infer(request_of(np.zeros((1, 32, 32, 3), np.uint8)))) for _ in range(8)]
+    # The one thread is held and two may wait; the others hear so at once.
+    while sum(request.done() for request in requests) < 6:
+        await asyncio.sleep(0.01)
+    gate.set()
+    answers = await asyncio.gather(*requests, return_exceptions=True)
+    await held
     executor.close()
-    refused = [answer for answer in answers if isinstance(answer, Overloaded)]
-    assert len(refused) == 5
-    assert len(answers) - len(refused) == 3
+    refused = [answer for answer in answers if isinstance(answer, Exception)]
+    assert [type(answer) for answer in refused] == [Overloaded] * 6
+    assert len(answers) - len(refused) == 2

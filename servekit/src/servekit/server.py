@@ -49,6 +49,7 @@ class Server(ModelServer):
         self.registered_models = repository
         self.options = options
         self.dataplane = DataPlane(name, repository)
+        MODELS_LOADED.set_function(lambda: len(repository.models))
         self.rest = RestApp(self.dataplane, options.max_body_bytes)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -151,7 +152,6 @@ class Server(ModelServer):
 
     async def _tell_health(self, health: Health) -> None:
         while True:
-            MODELS_LOADED.set(len(self.dataplane.repository.models))
             health.tell(serving=await self.dataplane.ready())
             await asyncio.sleep(_HEALTH_PERIOD_S)
 
