@@ -25,11 +25,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 _STARTUP_S = 180
 
 
+# As the environment was at the start: tests that start servers have a cache folder of their own.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+_PROGRAMS = _CACHE / "yolo-kserve" / "cluster" / "programs"
+
+
 def find_program(place: str) -> Path | None:
     """Return the newest program at GROUP/NAME in the cache, if there is one."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolo-kserve" / "cluster" / "programs"
     group, name = place.split("/")
-    found = [path for path in cache.glob(f"{group}/*/{name}") if path.parent.name != "unfinished"]
+    found = [path for path in _PROGRAMS.glob(f"{group}/*/{name}") if path.parent.name != "unfinished"]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
