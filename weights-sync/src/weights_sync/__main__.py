@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from weights_sync import metrics
 from weights_sync.cache import MAX_CACHE_BYTES
-from weights_sync.catalogue import catalogue
+from weights_sync.catalogue import Site, catalogue
 from weights_sync.errors import UnsupportedModelError, WeightsError
 from weights_sync.limits import MAX_BYTES
 from weights_sync.log import log
@@ -76,12 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("pairs", nargs="+", metavar="URI DEST", help="where from, and the directory to place it in")
     verb.add_argument("--metrics_file", type=Path, metavar="FILE", help="where to leave the metrics, for node_exporter")
     verb.set_defaults(run=_pull)
-    _heed_environment(verb)
 
     verb = verbs.add_parser("watch", parents=pulling, help="follow a source, and have the predictor load what is new")
     add_watch_options(verb)
     verb.set_defaults(run=_watch)
-    _heed_environment(verb)
 
     verb = verbs.add_parser("prepare", parents=[surgery], help="turn a YOLO model into the graph that is served")
     verb.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file, or a MindSpore checkpoint (.ckpt)")
@@ -115,17 +113,27 @@ def _pulling() -> tuple[argparse.ArgumentParser, ...]:
     surgery.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="size of the largest model (%(default)s)")
 
     places = argparse.ArgumentParser(add_help=False)
-    places.add_argument("--catalogue", metavar="FILE", help="models with a name, beside those of this package")
-    places.add_argument("--mirror", metavar="URI", help="where the catalogue's web files lie as HOST/PATH, asked first")
+    places.add_argument(
+        "--catalogue", default="", metavar="FILE", help="models with a name, beside those of this package"
+    )
+    places.add_argument(
+        "--mirror", default="", metavar="URI", help="where the catalogue's web files lie as HOST/PATH, asked first"
+    )
 
     trust = argparse.ArgumentParser(add_help=False)
     trust.add_argument("--cache", metavar="DIR", help="what this node has fetched and prepared, shared by its pods")
-    trust.add_argument("--cache-bytes", type=int, metavar="N", help=f"the most of it ({MAX_CACHE_BYTES})")
-    trust.add_argument("--signature-policy", choices=POLICIES, help="for models nobody trusted signed (require)")
-    trust.add_argument("--signature-key", metavar="FILE", help="public key of who is trusted")
-    trust.add_argument("--signature-certificates", metavar="FILES", help="certificates of who is trusted, joined by :")
-    trust.add_argument("--signature-identity", metavar="WHO", help="who is trusted at Sigstore")
-    trust.add_argument("--signature-issuer", metavar="URL", help="who vouches for the identity")
+    trust.add_argument(
+        "--cache-bytes", type=int, default=MAX_CACHE_BYTES, metavar="N", help="the most of it (%(default)s)"
+    )
+    trust.add_argument(
+        "--signature-policy", default="", choices=POLICIES, help="for models nobody trusted signed (require)"
+    )
+    trust.add_argument("--signature-key", default="", metavar="FILE", help="public key of who is trusted")
+    trust.add_argument(
+        "--signature-certificates", default="", metavar="FILES", help="certificates of who is trusted, joined by :"
+    )
+    trust.add_argument("--signature-identity", default="", metavar="WHO", help="who is trusted at Sigstore")
+    trust.add_argument("--signature-issuer", default="", metavar="URL", help="who vouches for the identity")
 
     fetching = argparse.ArgumentParser(add_help=False)
     fetching.add_argument("--allow-http", action="store_true", help="let plain HTTP leave this machine")
@@ -133,20 +141,23 @@ def _pulling() -> tuple[argparse.ArgumentParser, ...]:
     fetching.add_argument("--as-it-is", action="store_true", help="leave the preparing to the predictor")
     fetching.add_argument("--attempts", type=int, default=5, help="tries in a row that bring nothing (%(default)s)")
     fetching.add_argument("--deadline", type=float, default=1800, metavar="SECONDS", help="for a pull (%(default)s)")
-    return surgery, places, trust, fetching
+    groups = surgery, places, trust, fetching
+    for group in groups:
+        _heed_environment(group)
+    return groups
 
 
-def _heed_environment(verb: argparse.ArgumentParser) -> None:
+def _heed_environment(group: argparse.ArgumentParser) -> None:
     """Have WEIGHTS_SYNC_ALLOW_HTTP stand for --allow-http, and so on: KServe passes a storage initializer no flags."""
-    for action in verb._actions:  # noqa: SLF001 (argparse has no other list of them)
+    for action in group._actions:  # noqa: SLF001 (argparse has no other list of them)
         said = os.environ.get(f"WEIGHTS_SYNC_{action.dest.upper()}")
         if not said or not action.option_strings:
             continue
         is_switch = action.nargs == 0
         if is_switch and said.lower() not in _SWITCH:
-            verb.error(f"WEIGHTS_SYNC_{action.dest.upper()} is {said!r}: say true or false")
+            group.error(f"WEIGHTS_SYNC_{action.dest.upper()} is {said!r}: say true or false")
         # A text is read like one on the command line.
-        verb.set_defaults(**{action.dest: _SWITCH[said.lower()] if is_switch else said})
+        group.set_defaults(**{action.dest: _SWITCH[said.lower()] if is_switch else said})
 
 
 def _pull(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
@@ -209,7 +220,7 @@ def _verify(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
 
 
 def _list(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:
-    site = Puller(options).site
+    site = Site(options.catalogue, options.mirror)
     rows: list[tuple[str, ...]] = [CATALOGUE_COLUMNS]
     for entry in catalogue(site).values():
         size = str(entry.bytes or "-")

@@ -67,7 +67,7 @@ def _files(archive: Path, under: str) -> Iterator[tuple[str, int, IO[bytes]]]:
                     with whole.open(entry) as content:
                         yield entry.filename, entry.file_size, content
         return
-    with _Tape.opened(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tape:  # type: ignore[call-overload]
+    with _Tape.opened(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tape:  # type: ignore[call-overload] # needs less
         for member in tape:
             if under and PurePosixPath("/", member.name).parts[1:2] != (under,):
                 continue

@@ -1,6 +1,5 @@
 """The models that have a name: those of this package, and a site's own."""
 
-import os
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from weights_sync.cache import MAX_CACHE_BYTES, Cache
+from weights_sync.cache import Cache
 from weights_sync.errors import CatalogueError, UnknownModelError
 from weights_sync.signatures import Signatures
 
@@ -31,23 +30,15 @@ class Entry:
     """Size of the file, 0 where it is not fixed."""
 
 
-def _cache() -> Cache | None:
-    folder = os.environ.get("WEIGHTS_SYNC_CACHE")
-    most = os.environ.get("WEIGHTS_SYNC_CACHE_BYTES") or str(MAX_CACHE_BYTES)
-    if not most.isdecimal():
-        raise CatalogueError(f"WEIGHTS_SYNC_CACHE_BYTES must be a number of bytes, not {most[:40]!r}")
-    return Cache(Path(folder), int(most)) if folder else None
-
-
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What a place says of its models: its own ones, where they lie, whom it trusts. Options go before variables."""
+    """What a place says of its models: its own ones, where they lie, whom it trusts."""
 
-    catalogue: str = field(default_factory=lambda: os.environ.get("WEIGHTS_SYNC_CATALOGUE", ""))
+    catalogue: str = ""
     """Path of a catalogue file; its models come before those of this package with the same name."""
-    mirror: str = field(default_factory=lambda: os.environ.get("WEIGHTS_SYNC_MIRROR", ""))
+    mirror: str = ""
     """URI under which the web's files lie as HOST/PATH; it is asked before the web is."""
-    cache: Cache | None = field(default_factory=_cache)
+    cache: Cache | None = None
     """What this node has already."""
     signatures: Signatures = field(default_factory=Signatures)
     """Whose models are trusted."""

@@ -1,9 +1,9 @@
 """Pulling as the command's options say, for one time or for a watcher."""
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from weights_sync import metrics
 from weights_sync.cache import Cache
@@ -17,8 +17,6 @@ from weights_sync.signatures import Signatures
 if TYPE_CHECKING:
     from weights_sync.prepare import Card
 
-_Stated = TypeVar("_Stated", Site, Cache, Signatures)
-
 
 @dataclass(frozen=True, slots=True)
 class Puller:
@@ -28,21 +26,17 @@ class Puller:
 
     @property
     def site(self) -> Site:
-        """What the options say, and the environment where they say nothing."""
+        """What the options say of where models are and whom to trust."""
         options = self.options
-        site = _stated(Site(), catalogue=options.catalogue, mirror=options.mirror)
-        if "cache" not in options:
-            return site
-        cache = Cache(Path(options.cache)) if options.cache else site.cache
-        signatures = _stated(
-            site.signatures,
-            policy=options.signature_policy,
-            key=options.signature_key,
-            certificates=options.signature_certificates,
-            identity=options.signature_identity,
-            issuer=options.signature_issuer,
+        signatures = Signatures(
+            options.signature_policy,
+            options.signature_key,
+            options.signature_certificates,
+            options.signature_identity,
+            options.signature_issuer,
         )
-        return replace(site, cache=cache and _stated(cache, max_bytes=options.cache_bytes), signatures=signatures)
+        cache = Cache(Path(options.cache), options.cache_bytes) if options.cache else None
+        return Site(options.catalogue, options.mirror, cache, signatures)
 
     @property
     def order(self) -> Order:
@@ -83,8 +77,3 @@ class Puller:
         )
         metrics.placed(directory, card.digest, card.family, card.task)
         return card
-
-
-def _stated(known: _Stated, **stated: Any) -> _Stated:
-    """Return what is known, with what an option says of it in its place."""
-    return replace(known, **{name: value for name, value in stated.items() if value is not None})

@@ -5,9 +5,8 @@ file that is fetched, or of the file in the archive, before anything is prepared
 """
 
 import hashlib
-import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,23 +18,19 @@ if TYPE_CHECKING:
 POLICIES = ("require", "warn", "off")
 
 
-def _stated(name: str) -> str:
-    return os.environ.get(f"WEIGHTS_SYNC_SIGNATURE_{name}", "")
-
-
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """Whose signatures are wanted, and what a model without one may do; the environment says it, unless options do."""
+    """Whose signatures are wanted, and what a model without one may do."""
 
-    policy: str = field(default_factory=lambda: _stated("POLICY"))
+    policy: str = ""
     """`require`, `warn` or `off`; where it is empty, `require` if there is anyone to trust, `off` else."""
-    key: str = field(default_factory=lambda: _stated("KEY"))
+    key: str = ""
     """Path of a public key of an elliptic curve, PEM."""
-    certificates: str = field(default_factory=lambda: _stated("CERTIFICATES"))
+    certificates: str = ""
     """Paths of certificates that the signer's leads to, joined by colons."""
-    identity: str = field(default_factory=lambda: _stated("IDENTITY"))
+    identity: str = ""
     """Who signed at Sigstore, with `issuer`, the address of who vouches for that."""
-    issuer: str = field(default_factory=lambda: _stated("ISSUER"))
+    issuer: str = ""
 
     @property
     def wanted(self) -> bool:
