@@ -44,7 +44,7 @@ make_base() { # make_base DIR
 }
 
 # An ordinary Dockerfile: dockerfile_image NAME DIR FILE [ARG…], where DIR is the context and ARG goes to buildah.
-# Nothing is built while the context's files (those git does not ignore), the Dockerfile, the arguments and the base stay.
+# Nothing is built while the context's files, the Dockerfile, the arguments and the base stay.
 dockerfile_image() {
 	local name=$1 context=$2 file=$3 key
 	shift 3
@@ -54,10 +54,15 @@ dockerfile_image() {
 	cached "images/$(slug "$name")" "$key" make_dockerfile "$name" "$context" "$file" "$@"
 }
 
+# The files of a context that git does not ignore. A .dockerignore that begins with * names what is let in.
 context_files() {
 	local list
+	local -a paths=()
+	if [ "$(grep -m 1 '^[^#]' "$1/.dockerignore" 2>/dev/null)" = '*' ]; then
+		mapfile -t paths < <(sed -nE '/^!/{s/^!//p;d}; /^#|^\*?$/d; s/.*/:(exclude,glob)&\n:(exclude,glob)&\/**/p' "$1/.dockerignore")
+	fi
 	list=$(mktemp)
-	git -C "$1" ls-files -z --cached --others --exclude-standard >"$list" 2>/dev/null || (cd "$1" && find . -type f -print0) >"$list"
+	git -C "$1" ls-files -z --cached --others --exclude-standard -- "${paths[@]}" >"$list" 2>/dev/null || (cd "$1" && find . -type f -print0) >"$list"
 	(cd "$1" && xargs -0r ls -d --zero -- 2>/dev/null <"$list" | sort -zu | sed -z "s|^|$PWD/|")
 	rm "$list"
 }
