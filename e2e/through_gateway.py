@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -57,7 +57,7 @@ class Served:
             ]
         return [wrong for scene, answer in answers for wrong in mistakes(scene, answer)]
 
-    def by_grpc(self, picture: bytes, host: str = "") -> InferenceResponse:
+    def by_grpc(self, picture: bytes, host: str = "", headers: Mapping[str, str] | None = None) -> InferenceResponse:
         """Return the answer to one picture, with every detection from `MIN_SCORE` on."""
         request = InferenceRequest(
             self.model,
@@ -68,7 +68,7 @@ class Served:
         options = (("grpc.default_authority", host or self.host),)
         with grpc.insecure_channel(self.address, options) as channel:
             infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
-            return decode_response(infer(encode_request(request), timeout=60))
+            return decode_response(infer(encode_request(request), timeout=60, metadata=tuple((headers or {}).items())))
 
 
 @dataclass

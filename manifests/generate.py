@@ -57,10 +57,10 @@ def pieces() -> list[Piece]:
         ),
         Piece("components/alerts/rules.yaml", "prometheusrules", {"monitoring": {"rules": {"enabled": True}}}),
         Piece("components/dashboard/dashboard.yaml", "dashboard", {"monitoring": {"dashboard": {"enabled": True}}}),
-        Piece("components/route/route.yaml", "httproutes", model("split")),
     ]
     for topology, suffix in {"split": "", "collocated": "-collocated"}.items():
         for name, template in {
+            "route": "httproutes",
             "network-policies": "networkpolicies",
             "disruption-budgets": "poddisruptionbudgets",
         }.items():

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 ADDRESSES = {"yolo://shapes": "10.89.0.11", "same": "10.89.0.11", "shuffled": "10.89.0.12", "slow": "10.89.0.13"}
@@ -40,19 +44,52 @@ class Namespace:
         patch = json.dumps({"status": status})
         kubectl("-n", self.name, "patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
 
-    def pod(self, name: str, source: str, address: str, labels: dict[str, str], **status: Any) -> None:
+    def pod(
+        self,
+        name: str,
+        source: str,
+        address: str,
+        labels: dict[str, str],
+        *,
+        containers: Sequence[str] = ("kserve-container",),
+        **status: Any,
+    ) -> None:
         """Put a pod in place whose server is at an address, ready if nothing else is said."""
-        container = {"name": "kserve-container", "image": "none"}
         self.apply(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": {"name": name, "labels": labels, "annotations": {SOURCE: source}},
-                "spec": {"nodeName": "none", "containers": [container]},
+                "spec": {"nodeName": "none", "containers": [{"name": each, "image": "none"} for each in containers]},
             }
         )
         ready = {"conditions": [{"type": "Ready", "status": "True"}], "podIP": address, "podIPs": [{"ip": address}]}
         self.status("pod", name, {"phase": "Running", **ready, **status})
+
+    @contextmanager
+    def followed(self, service: str, pod: str, address: str, labels: dict[str, str]) -> Iterator[None]:
+        """Keep a ready pod with the weights that an InferenceService asks for, while a `with` block lasts."""
+        done = Event()
+
+        def asked_for() -> str:
+            return str(self.get("inferenceservice", service)["spec"]["predictor"]["model"]["storageUri"])
+
+        def keep(held: str) -> None:
+            while not done.wait(0.2):
+                source = asked_for()
+                if source != held:
+                    self.pod(pod, source, address, labels)
+                    held = source
+
+        first = asked_for()
+        self.pod(pod, first, address, labels)
+        with ThreadPoolExecutor(1) as controller:
+            kept = controller.submit(keep, first)
+            try:
+                yield
+            finally:
+                done.set()
+            kept.result()
 
     def events(self) -> list[tuple[str, str]]:
         """Return reason and note of the rollout's events, in order."""

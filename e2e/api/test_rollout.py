@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,8 @@ from yolo_client.rollout.services import pods_of, service_path
 from yolo_client.rollout.strategies.choose import strategy_of
 
 RBAC = Path(__file__).resolve().parents[2] / "docs/how-to/rollout-rbac.yaml"
-FAST = ("--step-seconds", "1", "--min-requests", "8", "--max-p95-ratio", "3", "--ready-seconds", "20")
-STABLE_POD = {"app": "isvc.m-predictor"}
-CANARY_POD = {"app": "isvc.m-mine-predictor"}
+LIMITS = ("--min-requests", "8", "--max-p95-ratio", "3", "--ready-seconds", "20", "--routed-seconds", "0")
+FAST = ("--step-seconds", "1", *LIMITS)
 
 
 def model(source: str) -> dict:
@@ -39,20 +39,35 @@ def service(name: str = "m", mode: str = "Standard", **spec) -> dict:
     }
 
 
-def with_canary(source: str, percent: int = 0) -> dict:
-    return service(canary=[{"trafficPercent": percent, "predictor": {"name": "mine", "model": model(source)}}])
+def canary_service(source: str) -> dict:
+    document = service("m-canary")
+    document["spec"]["predictor"]["model"] = model(source)
+    return document
+
+
+def route(shares: dict[str, int]) -> dict:
+    refs = [{"name": name, "port": 80, "weight": weight} for name, weight in shares.items()]
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "m-route"},
+        "spec": {"rules": [{"matches": [{"path": {"value": "/"}}], "backendRefs": refs}]},
+    }
 
 
 @pytest.fixture
 def collocated(namespace, serve):
-    """Return a function that puts a model and its canary in place, each with a real pod."""
+    """Return a function that puts a model and somebody's canary in place, each with a real pod."""
+    with ExitStack() as stack:
 
-    def place(version: str, percent: int = 0) -> None:
-        namespace.apply(with_canary(version, percent))
-        namespace.pod("stable-0", "yolo://shapes", serve("yolo://shapes"), STABLE_POD)
-        namespace.pod("canary-0", version, serve(version), CANARY_POD)
+        def place(version: str, percent: int = 0) -> None:
+            shares = {"m-predictor": 100 - percent, "m-canary-predictor": percent}
+            namespace.apply(service(), canary_service(version), route(shares))
+            labels = component("m", "predictor")
+            stack.enter_context(namespace.followed("m", "stable-0", serve("yolo://shapes"), labels))
+            namespace.pod("canary-0", version, serve(version), component("m-canary", "predictor"))
 
-    return place
+        yield place
 
 
 def steps_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
@@ -70,10 +85,10 @@ def test_a_canary_as_good_as_the_stable_version_is_promoted(namespace, collocate
     assert all(step["agreement"]["ratio"] == 1 and step["agreement"]["stable"] > 0 for step in steps)
     assert all(step["probes"] >= 8 for step in steps)
     assert (verdict["verdict"], verdict["storageUri"]) == ("promoted", "same")
-    spec = namespace.get("inferenceservice", "m")["spec"]
-    assert "canary" not in spec
-    assert (spec["predictor"]["name"], spec["predictor"]["model"]["storageUri"]) == ("mine", "same")
-    assert spec["predictor"]["maxReplicas"] == 4
+    predictor = namespace.get("inferenceservice", "m")["spec"]["predictor"]
+    assert (predictor["model"]["storageUri"], predictor["maxReplicas"]) == ("same", 4)
+    assert services(namespace) == ["m"]
+    assert weights(namespace) == {"m-predictor": 1}
 
 
 def test_the_verdict_stands_in_events_and_in_a_config_map(namespace, collocated, rollout) -> None:
@@ -98,8 +113,8 @@ def test_a_canary_that_calls_things_by_other_names_never_gets_traffic(namespace,
     assert steps[0]["agreement"]["ratio"] == 0
     assert steps[0]["agreement"]["matched"] == 0
     assert "agree with the stable version's by 0.000" in verdict["reason"]
-    entry = namespace.get("inferenceservice", "m")["spec"]["canary"][0]
-    assert entry["trafficPercent"] == 0
+    assert services(namespace) == ["m", "m-canary"]
+    assert weights(namespace) == {"m-predictor": 100, "m-canary-predictor": 0}
     assert ("RolloutRolledBack", verdict["reason"]) in namespace.events()
 
 
@@ -129,12 +144,13 @@ def test_the_table_has_a_row_a_step_and_ends_with_the_charts_values(collocated, 
 
 
 def test_a_canary_is_made_from_new_weights_and_taken_away_when_it_fails(namespace, serve, rollout) -> None:
-    namespace.apply(service())
-    namespace.pod("stable-0", "yolo://shapes", serve("yolo://shapes"), STABLE_POD)
+    namespace.apply(service(), route({"m-predictor": 1}))
+    namespace.pod("stable-0", "yolo://shapes", serve("yolo://shapes"), component("m", "predictor"))
     done = rollout("--to", "shuffled", *FAST, "--ready-seconds", "3")
     assert done.returncode == 3, done.stderr
     assert "the canary does not become ready: no pod of the canary came up (after 3 seconds)" in done.stdout
-    assert "canary" not in namespace.get("inferenceservice", "m")["spec"]
+    assert services(namespace) == ["m"]
+    assert weights(namespace) == {"m-predictor": 1}
 
 
 def test_a_pod_that_can_not_start_is_named_with_its_reason(namespace, collocated, rollout) -> None:
@@ -149,7 +165,7 @@ def test_a_pod_that_can_not_start_is_named_with_its_reason(namespace, collocated
         "state": waiting,
     }
     not_ready = {"conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": [broken]}
-    namespace.pod("canary-0", "same", ADDRESSES["same"], CANARY_POD, **not_ready)
+    namespace.pod("canary-0", "same", ADDRESSES["same"], component("m-canary", "predictor"), **not_ready)
     done = rollout(*FAST)
     assert done.returncode == 3
     assert "pod canary-0: container kserve-container: InvalidImageName: couldn't parse image name" in done.stdout
@@ -157,7 +173,7 @@ def test_a_pod_that_can_not_start_is_named_with_its_reason(namespace, collocated
 
 def test_a_canary_whose_container_ends_is_rolled_back(namespace, collocated, rollout) -> None:
     collocated("same")
-    process = start(namespace, "--step-seconds", "6", "--min-requests", "8", "--max-p95-ratio", "3")
+    process = start(namespace, *LIMITS, "--step-seconds", "6")
     wait_for_traffic(namespace, process)
     ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     status = {
@@ -182,7 +198,7 @@ def start(namespace, *arguments: str) -> subprocess.Popen[str]:
 def wait_for_traffic(namespace, process: subprocess.Popen[str]) -> None:
     for _ in range(600):
         assert process.poll() is None, process.communicate()
-        if namespace.get("inferenceservice", "m")["spec"]["canary"][0].get("trafficPercent"):
+        if weights(namespace).get("m-canary-predictor"):
             return
         time.sleep(0.1)
     raise AssertionError("the canary never got traffic")
@@ -191,20 +207,19 @@ def wait_for_traffic(namespace, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, number) -> None:
     collocated("same")
-    process = start(namespace, "--step-seconds", "60", "--min-requests", "8", "--max-p95-ratio", "3")
+    process = start(namespace, *LIMITS, "--step-seconds", "60")
     wait_for_traffic(namespace, process)
     time.sleep(1)
     process.send_signal(number)
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
     assert "m is rolled back and stays at yolo://shapes: it was interrupted" in out
-    assert namespace.get("inferenceservice", "m")["spec"]["canary"][0]["trafficPercent"] == 0
+    assert weights(namespace)["m-canary-predictor"] == 0
 
 
 def test_an_interrupted_rollout_can_be_told_to_leave_the_canary(namespace, collocated) -> None:
     collocated("same")
-    arguments = ("--step-seconds", "60", "--min-requests", "8", "--max-p95-ratio", "3", "--on-interrupt", "leave")
-    process = start(namespace, *arguments)
+    process = start(namespace, *LIMITS, "--step-seconds", "60", "--on-interrupt", "leave")
     wait_for_traffic(namespace, process)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
@@ -218,7 +233,7 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(namespace, collocat
     before = namespace.get("inferenceservice", "m")
     done = rollout("--dry-run")
     assert done.returncode == 0
-    assert done.stdout == "m (collocated): same in place of yolo://shapes, from 25 % over 25 %, 50 %, 100 %\n"
+    assert done.stdout == "m (standard): same in place of yolo://shapes, from 25 % over 25 %, 50 %, 100 %\n"
     assert namespace.get("inferenceservice", "m") == before
 
 
@@ -295,19 +310,16 @@ def split(namespace, source: str = "yolo://shapes") -> None:
         "metadata": {"name": "m-predictor-grpc"},
         "spec": {"clusterIP": "None", "selector": selector, "ports": [{"port": 8081}]},
     }
-    refs = [{"name": "m-transformer", "port": 80}]
-    route = {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
-        "metadata": {"name": "m-route"},
-        "spec": {"rules": [{"matches": [{"path": {"value": "/"}}], "backendRefs": refs}]},
-    }
-    namespace.apply(document, headless, route)
+    namespace.apply(document, headless, route({"m-transformer": 1}))
 
 
 def weights(namespace) -> dict[str, int]:
     (rule,) = namespace.get("httproute", "m-route")["spec"]["rules"]
     return {ref["name"]: ref["weight"] for ref in rule["backendRefs"]}
+
+
+def services(namespace) -> list[str]:
+    return [each["metadata"]["name"] for each in namespace.get("inferenceservices")["items"]]
 
 
 def component(service_name: str, kind: str) -> dict[str, str]:
@@ -333,6 +345,17 @@ def test_a_split_canary_is_made_weighed_and_taken_away(namespace, api) -> None:
     assert weights(namespace) == {"m-transformer": 1}
     assert strategy.percent() == -1
     assert strategy.sources() == ("yolo://shapes", "")
+
+
+def test_a_collocated_canary_is_told_the_models_name_in_both_containers(namespace, api) -> None:
+    namespace.apply(service(), route({"m-predictor": 1}))
+    containers = ("kserve-container", "transformer-container")
+    namespace.pod("p", "yolo://shapes", "10.89.0.11", component("m", "predictor"), containers=containers)
+    strategy_of(api, "m", Patience(routed_s=0)).create("same")
+    predictor = namespace.get("inferenceservice", "m-canary")["spec"]["predictor"]
+    assert predictor["model"]["args"] == ["--model_name=m"]
+    assert predictor["containers"] == [{"name": "transformer-container", "args": ["--model_name=m"]}]
+    assert strategy_of(api, "m", Patience()).sources() == ("yolo://shapes", "same")
 
 
 def test_a_split_canary_is_promoted_once_the_stable_pods_have_its_weights(namespace, api) -> None:
@@ -371,9 +394,8 @@ def test_a_split_rollout_reaches_both_transformers(namespace, serve, rollout) ->
         Api(namespace.name).get(service_path(Api(namespace.name), "m-canary"))
 
 
-def test_a_split_model_without_a_route_is_told_to_have_one(namespace, rollout) -> None:
-    split(namespace)
-    kubectl("-n", namespace.name, "delete", "httproute", "m-route")
+def test_a_model_without_a_route_is_told_to_have_one(namespace, rollout) -> None:
+    namespace.apply(service())
     done = rollout("--to", "same", *FAST)
     assert done.returncode == 2
     assert "there is no HTTPRoute m-route" in done.stderr
@@ -468,9 +490,9 @@ def test_a_change_that_meets_another_is_made_again(namespace, api) -> None:
 
 def test_what_the_cluster_refuses_is_said_in_its_words(namespace, api) -> None:
     namespace.apply(service())
-    wrong = {"trafficPercent": "all", "predictor": {}}
-    with pytest.raises(ClusterFailed, match="trafficPercent") as error:
-        api.edit(service_path(api, "m"), lambda document: {**document, "spec": {**document["spec"], "canary": [wrong]}})
+    wrong = {"predictor": {"canaryTrafficPercent": "all"}}
+    with pytest.raises(ClusterFailed, match="canaryTrafficPercent") as error:
+        api.edit(service_path(api, "m"), lambda document: {**document, "spec": wrong})
     assert "\n" not in str(error.value)
 
 

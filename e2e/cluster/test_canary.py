@@ -10,6 +10,9 @@ from helm import IN_CLUSTER, Release
 from in_cluster import file_server
 from through_gateway import Crowd, Served, shares
 
+from yolo_client.demo import generated_samples
+
+TOPOLOGIES = ("split", "collocated")
 PERCENT = 10
 REQUESTS = 200
 # Five standard deviations of a binomial: a right split fails this once in a million runs.
@@ -23,15 +26,26 @@ def weights(namespace) -> str:
 
 
 @pytest.fixture(scope="module")
-def served(namespace, release: Release, weights, gateway) -> Served:
-    """Install a model with a canary."""
+def release(namespace, release: Release, weights) -> Release:
+    """Install a model with a canary in each topology, named after it."""
     canary = {"enabled": True, "percent": PERCENT, "storageUri": weights}
-    release.install({**IN_CLUSTER, "models": {"m": {"storageUri": "yolo://shapes", "canary": canary}}})
-    for service in ("m", "m-canary"):
-        namespace.wait(f"isvc/{service}", seconds=600)
-    host = f"m.{namespace.name}.example.com"
-    gateway.routed(host, "/v2/models/m/ready")
-    return Served(gateway.address, host, "m")
+    one = {component: {"autoscaling": {"class": "none"}} for component in ("predictor", "transformer")}
+    model = {"storageUri": "yolo://shapes", "canary": canary, **one}
+    models = {topology: {**model, "topology": topology} for topology in TOPOLOGIES}
+    release.install({**IN_CLUSTER, "models": models})
+    for topology in TOPOLOGIES:
+        for service in (topology, f"{topology}-canary"):
+            namespace.wait(f"isvc/{service}", seconds=600)
+    return release
+
+
+@pytest.fixture(params=TOPOLOGIES)
+def served(request, release, namespace, gateway) -> Served:
+    """Return a model as clients reach it."""
+    model = request.param
+    host = f"{model}.{namespace.name}.example.com"
+    gateway.routed(host, f"/v2/models/{model}/ready")
+    return Served(gateway.address, host, model)
 
 
 def digest(served: Served, version: str, requests: int = 20) -> str:
@@ -61,3 +75,11 @@ def test_traffic_is_split_as_asked(served, eventually) -> None:
 @pytest.mark.timeout(600)
 def test_a_header_picks_the_version_and_no_answer_is_of_the_other_one(served) -> None:
     assert digest(served, "canary") != digest(served, "stable")
+
+
+@pytest.mark.timeout(600)
+def test_metadata_of_grpc_picks_the_version_that_the_header_picks(served) -> None:
+    picture = generated_samples()[0].data
+    for version in ("canary", "stable"):
+        answers = [served.by_grpc(picture, headers={"x-yolo-version": version}) for _ in range(10)]
+        assert {answer.parameters["model.digest"] for answer in answers} == {digest(served, version)}

@@ -6,9 +6,8 @@ import collections
 import subprocess
 
 import pytest
+from in_cluster import PYTHON
 from kubernetes import client
-
-PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 
 
 def echo(name: str) -> str:

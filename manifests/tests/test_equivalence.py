@@ -110,7 +110,7 @@ def test_runtimes_for_gpus_in_knative_mode_are_the_charts(tmp_path) -> None:
     ("topology", "components"),
     [
         ("split", ["route", "network-policies", "disruption-budgets"]),
-        ("collocated", ["network-policies-collocated", "disruption-budgets-collocated"]),
+        ("collocated", ["route-collocated", "network-policies-collocated", "disruption-budgets-collocated"]),
     ],
 )
 def test_the_components_of_a_model_take_its_name_and_are_the_charts(topology, components, tmp_path) -> None:
@@ -127,7 +127,7 @@ def test_the_components_of_a_model_take_its_name_and_are_the_charts(topology, co
         return {name: each for name, each in objects.items() if each["kind"] in kinds}
 
     assert of_kinds(made) == of_kinds(charts)
-    assert len(of_kinds(made)) == (5 if topology == "split" else 2)
+    assert len(of_kinds(made)) == (7 if topology == "split" else 4)
 
 
 def test_the_readmes_kustomization_of_a_model_works(tmp_path) -> None:
@@ -137,7 +137,7 @@ def test_the_readmes_kustomization_of_a_model_works(tmp_path) -> None:
     shutil.copy(MANIFESTS / "samples" / "split.yaml", mine)
     made = by_kustomize(mine)
     assert made["HTTPRoute/shapes-route"]["spec"]["hostnames"] == ["shapes.vision.example.org"]
-    assert len(made) == 7
+    assert len(made) == 9
 
 
 SAMPLES: dict[str, dict[str, Any]] = {

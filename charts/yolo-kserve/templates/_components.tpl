@@ -24,7 +24,7 @@ annotations:
 {{ include "yolo-kserve.pod" . | trim }}
 {{- end }}
 
-{{/* The model of a predictor, with what its runtime can not know; takes `root`, `service` and, for the canary's, `canary`. */}}
+{{/* The model of a predictor, with what its runtime can not know; takes `root`, `service` and, for a canary that is a revision, `canary`. */}}
 {{- define "yolo-kserve.model" -}}
 {{- $it := .service }}
 {{- $uri := $it.storageUri }}
@@ -39,10 +39,6 @@ annotations:
 storageContainerName: {{ . }}
 {{- end }}
 model:
-  {{- if and .canary (eq $it.mode "Standard") }}
-  # Its definition asks for the name, though the stable predictor's may not have one.
-  name: kserve-container
-  {{- end }}
   modelFormat:
     name: yolo
     version: "1"

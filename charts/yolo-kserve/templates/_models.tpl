@@ -16,8 +16,8 @@ Sprig's own merge passes over `false`, `0` and empty texts, which are what peopl
 
 {{/*
 The InferenceServices to make, as a YAML list: `model` (what clients ask for), `name` (of the InferenceService), `track`
-(`stable` or `canary`), and the model's settings. The canary of the split topology is a service of its own; the collocated
-topology's is a part of its InferenceService.
+(`stable` or `canary`), and the model's settings. A canary is a service of its own in Standard mode, and a revision of the
+stable one's in Knative mode.
 */}}
 {{- define "yolo-kserve.services" -}}
 {{- $services := list }}
@@ -25,7 +25,7 @@ topology's is a part of its InferenceService.
 {{- $settings := include "yolo-kserve.overlay" (dict "base" $.Values.modelDefaults "over" $over) | fromYaml }}
 {{- include "yolo-kserve.check" (dict "root" $ "model" $model "settings" $settings) }}
 {{- $services = append $services (merge (dict "model" $model "name" $model "track" "stable") $settings) }}
-{{- if and $settings.canary.enabled (eq $settings.topology "split") }}
+{{- if and $settings.canary.enabled (eq $settings.mode "Standard") }}
 {{- $canary := deepCopy $settings }}
 {{- $_ := set $canary "storageUri" ($settings.canary.storageUri | default $settings.storageUri) }}
 {{- $_ := set $canary "runtime" ($settings.canary.runtime | default $settings.runtime) }}
@@ -86,14 +86,11 @@ topology's is a part of its InferenceService.
 {{- if and (eq $it.topology "split") (eq $it.mode "Knative") }}
 {{- fail (printf "%s.canary: Knative splits the traffic of predictor and transformer apart, so that their versions would mix; use topology: collocated, or mode: Standard" $where) }}
 {{- end }}
-{{- if and (eq $it.topology "split") (not .root.Values.route.enabled) }}
+{{- if and (eq $it.mode "Standard") (not .root.Values.route.enabled) }}
 {{- fail (printf "%s.canary: the route shares out the traffic; set route.enabled" $where) }}
 {{- end }}
 {{- if and (eq $it.topology "collocated") $it.canary.imageTag }}
 {{- fail (printf "%s.canary.imageTag: in the collocated topology a runtime names the images; use canary.runtime" $where) }}
-{{- end }}
-{{- if and (eq $it.topology "collocated") (eq $it.mode "Standard") (gt (int $it.canary.minReplicas) (int $it.predictor.minReplicas)) }}
-{{- fail (printf "%s.canary.minReplicas: KServe allows no more than predictor.minReplicas in the collocated topology" $where) }}
 {{- end }}
 {{- end }}
 {{- end }}

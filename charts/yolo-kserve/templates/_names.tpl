@@ -29,6 +29,21 @@ serving.kserve.io/inferenceservice: {{ .service.name }}
 component: {{ .component }}
 {{- end }}
 
+{{/* The same for both versions of a model: its canary has this name, whether the chart or `yolo-kserve rollout` made it. */}}
+{{- define "yolo-kserve.versionsSelector" -}}
+matchLabels:
+  component: {{ .component }}
+matchExpressions:
+  - key: serving.kserve.io/inferenceservice
+    operator: In
+    values: [{{ .service.model }}, {{ .service.model }}-canary]
+{{- end }}
+
+{{/* The component that answers clients; takes a service. */}}
+{{- define "yolo-kserve.front" -}}
+{{ eq .topology "collocated" | ternary "predictor" "transformer" }}
+{{- end }}
+
 {{- define "yolo-kserve.serviceAccount" -}}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "yolo-kserve.fullname" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
 {{- end }}
@@ -53,6 +68,5 @@ yolo-onnxruntime-{{ .device }}{{ if eq .topology "collocated" }}-collocated{{ en
 
 {{/* Where pods of the cluster reach a model; takes `root` and `service`. */}}
 {{- define "yolo-kserve.innerUrl" -}}
-{{- $component := eq .service.topology "collocated" | ternary "predictor" "transformer" -}}
-http://{{ .service.name }}-{{ $component }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
+http://{{ .service.name }}-{{ include "yolo-kserve.front" .service }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
 {{- end }}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from yolo_client.rollout.api import ClusterFailed
 from yolo_client.rollout.services import complaint_of, mode_of, source_of
-from yolo_client.rollout.strategies import collocated, copies, knative, routes
+from yolo_client.rollout.strategies import copies, knative, routes
 
 BACKENDS = routes.Backends("m-transformer", "m-canary-transformer")
 percents = st.integers(0, 100)
@@ -104,63 +104,6 @@ def test_a_route_whose_weights_are_all_zero_gives_the_canary_nothing() -> None:
     assert routes.percent_of(route({"backendRefs": [ref("m-transformer", 0)]}), BACKENDS) == 0
 
 
-def test_a_canary_beside_the_predictor_has_new_weights_a_pod_and_no_traffic() -> None:
-    before = service()
-    entry = collocated.canary_of(collocated.with_canary(before, "yolo://new"))
-    assert entry["trafficPercent"] == 0
-    assert entry["predictor"]["minReplicas"] == 1
-    model = {**before["spec"]["predictor"]["model"], "storageUri": "yolo://new", "name": "kserve-container"}
-    assert entry["predictor"]["model"] == model
-    assert before == service()
-
-
-def test_other_weights_make_a_canary_of_another_name() -> None:
-    names = {
-        collocated.canary_of(collocated.with_canary(service(), uri))["predictor"]["name"] for uri in ("a://", "b://")
-    }
-    assert len(names) == 2
-
-
-@given(st.integers(1, 100))
-def test_the_replicas_of_a_canary_follow_its_share(percent) -> None:
-    made = collocated.with_canary(service(), "yolo://new")
-    entry = collocated.canary_of(collocated.with_weight(made, percent))
-    assert entry["trafficPercent"] == percent
-    assert "minReplicas" not in entry["predictor"]
-    assert collocated.canary_of(collocated.with_weight(made, 0))["predictor"]["minReplicas"] == 1
-
-
-def own_canary() -> dict:
-    model = {"modelFormat": {"name": "yolo"}, "storageUri": "yolo://new"}
-    return service(canary=[{"trafficPercent": 30, "predictor": {"name": "mine", "minReplicas": 2, "model": model}}])
-
-
-def test_the_replicas_of_somebody_elses_canary_stay() -> None:
-    assert collocated.canary_of(collocated.with_weight(own_canary(), 60))["predictor"]["minReplicas"] == 2
-
-
-def test_a_promoted_canary_is_the_predictor_by_its_name_and_model_and_scales_as_before() -> None:
-    after = collocated.promoted(own_canary())
-    predictor = after["spec"]["predictor"]
-    assert "canary" not in after["spec"]
-    assert (predictor["name"], predictor["model"]["storageUri"]) == ("mine", "yolo://new")
-    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 4)
-    assert collocated.promoted(after) == after
-
-
-def test_a_canary_that_this_command_made_goes_and_another_stays_without_traffic() -> None:
-    ours = collocated.with_weight(collocated.with_canary(service(), "yolo://new"), 50)
-    assert collocated.rolled_back(ours)["spec"] == service()["spec"]
-    assert collocated.canary_of(collocated.rolled_back(own_canary()))["trafficPercent"] == 0
-    assert collocated.rolled_back(service()) == service()
-
-
-def test_two_canaries_are_one_too_many() -> None:
-    twice = own_canary()["spec"]["canary"] * 2
-    with pytest.raises(ClusterFailed, match="has 2 canaries"):
-        collocated.canary_of(service(canary=twice))
-
-
 def revisions(percent=None, **names) -> dict:
     predictor = service()["spec"]["predictor"] | ({} if percent is None else {"canaryTrafficPercent": percent})
     status = {"components": {"predictor": names}}
@@ -222,7 +165,7 @@ def split_service() -> dict:
 
 def test_a_copied_service_has_new_weights_and_calls_its_own_predictor_by_the_models_name() -> None:
     before = split_service()
-    canary = copies.canary_service(before, "yolo://new")
+    canary = copies.canary_service(before, "yolo://new", collocated=False)
     container = canary["spec"]["transformer"]["containers"][0]
     assert canary["metadata"]["name"] == "m-canary"
     assert source_of(canary) == "yolo://new"
@@ -236,7 +179,7 @@ def test_a_copied_service_has_new_weights_and_calls_its_own_predictor_by_the_mod
 
 
 def test_a_copied_service_belongs_to_no_helm_release_and_is_known_as_ours() -> None:
-    canary = copies.canary_service(split_service(), "yolo://new")
+    canary = copies.canary_service(split_service(), "yolo://new", collocated=False)
     assert canary["metadata"]["labels"] == {
         "team": "a",
         "yolo-kserve/stable": "m",
@@ -253,7 +196,29 @@ def test_a_copied_service_belongs_to_no_helm_release_and_is_known_as_ours() -> N
 def test_a_model_name_that_is_given_stays(given_name) -> None:
     before = split_service()
     before["spec"]["transformer"]["containers"][0]["args"] = list(given_name)
-    assert copies.canary_service(before, "a://")["spec"]["transformer"]["containers"][0]["args"] == given_name
+    canary = copies.canary_service(before, "a://", collocated=False)
+    assert canary["spec"]["transformer"]["containers"][0]["args"] == given_name
+
+
+def test_a_copied_collocated_service_tells_both_servers_the_models_name() -> None:
+    canary = copies.canary_service(service(), "yolo://new", collocated=True)
+    predictor = canary["spec"]["predictor"]
+    assert predictor["model"]["args"] == ["--threads=2", "--model_name=m"]
+    assert predictor["containers"] == [{"name": "transformer-container", "args": ["--model_name=m"]}]
+    assert predictor["labels"]["yolo-kserve/track"] == "canary"
+    assert "transformer" not in canary["spec"]
+
+
+def test_what_a_collocated_service_says_of_its_transformer_stays_and_other_containers_are_left_alone() -> None:
+    before = service()
+    transformer = {"name": "transformer-container", "args": ["--workers=1"], "resources": {"limits": {"cpu": "1"}}}
+    before["spec"]["predictor"]["containers"] = [{"name": "log-shipper"}, transformer]
+    predictor = copies.canary_service(before, "yolo://new", collocated=True)["spec"]["predictor"]
+    assert predictor["containers"] == [
+        {"name": "log-shipper"},
+        {**transformer, "args": ["--workers=1", "--model_name=m"]},
+    ]
+    assert transformer["args"] == ["--workers=1"]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +234,7 @@ def test_a_copied_headless_service_finds_the_canarys_pods_and_goes_with_the_cana
         "metadata": {"name": "m-predictor-grpc", "namespace": "ns", "uid": "2"},
         "spec": {"selector": selector, "ports": [{"port": 8081}], **cluster_ip},
     }
-    canary = {**copies.canary_service(split_service(), "a://")}
+    canary = copies.canary_service(split_service(), "a://", collocated=False)
     canary["metadata"]["uid"] = "9"
     made = copies.headless_service(headless, "m", canary)
     assert made["metadata"]["name"] == "m-canary-predictor-grpc"

@@ -46,6 +46,9 @@ def rollout(
         Path | None, typer.Option(help="A folder of pictures to compare by; drawn samples otherwise.")
     ] = None,
     ready_seconds: Annotated[float, typer.Option(min=1, help="How long pods may take to be ready.")] = 300,
+    routed_seconds: Annotated[
+        float, typer.Option(min=0, help="How long gateways take to follow a route that changed.")
+    ] = 10,
     on_interrupt: Annotated[OnInterrupt, typer.Option(help="What Ctrl-C leaves.")] = OnInterrupt.ROLL_BACK,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
     as_json: Annotated[
@@ -73,7 +76,7 @@ def rollout(
         leave = on_interrupt is OnInterrupt.LEAVE
         plan = course.Plan(name, to, parse_steps(steps), step_seconds, ready_seconds, limits, samples, leave)
         cluster = api.Api(namespace, context)
-        strategy = strategy_of(cluster, name, patience.Patience(ready_seconds))
+        strategy = strategy_of(cluster, name, patience.Patience(ready_seconds, routed_seconds))
         if dry_run:
             typer.echo(course.intention(strategy, plan))
             return

@@ -42,6 +42,7 @@ class Pod:
     source: str
     restarts: Mapping[str, tuple[int, str]]
     trouble: Trouble | None
+    containers: frozenset[str] = frozenset()
 
 
 def pod_of(document: Document) -> Pod:
@@ -57,6 +58,7 @@ def pod_of(document: Document) -> Pod:
         metadata.get("annotations", {}).get(SOURCE_ANNOTATION, ""),
         {each["name"]: (each.get("restartCount", 0), _ended(each.get("lastState", {}))) for each in statuses},
         _trouble(status, conditions),
+        frozenset(each["name"] for each in document.get("spec", {}).get("containers", [])),
     )
 
 

@@ -11,6 +11,8 @@ from yolo_client.rollout.pods import Pod, pod_of
 
 SERVICE_LABEL: Final = "serving.kserve.io/inferenceservice"
 COMPONENT_LABEL: Final = "component"
+# The name by which KServe knows a transformer in the predictor's pod.
+TRANSFORMER: Final = "transformer-container"
 _MODE: Final = "serving.kserve.io/deploymentMode"
 
 

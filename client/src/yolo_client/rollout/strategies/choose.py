@@ -5,9 +5,8 @@ from __future__ import annotations
 from yolo_client.rollout.api import Api, ClusterFailed, NotFound
 from yolo_client.rollout.patience import Patience
 from yolo_client.rollout.services import mode_of, model_of, service_path
-from yolo_client.rollout.strategies.collocated import Collocated
 from yolo_client.rollout.strategies.knative import Knative
-from yolo_client.rollout.strategies.split import Split
+from yolo_client.rollout.strategies.standard import Standard
 from yolo_client.rollout.strategies.strategy import Strategy
 
 
@@ -23,12 +22,11 @@ def strategy_of(api: Api, name: str, patience: Patience) -> Strategy:
     except NotFound:
         raise ClusterFailed(f"there is no InferenceService {name} in namespace {api.namespace}") from None
     model_of(service)
-    split, knative = "transformer" in service["spec"], mode_of(service) == "Knative"
-    if split and knative:
+    if mode_of(service) != "Knative":
+        return Standard(api, name, patience)
+    if "transformer" in service["spec"]:
         raise ClusterFailed(
             f"InferenceService {name} has a transformer of its own in Knative mode, where traffic is divided twice and "
             "versions would mix: serve it collocated, or in Standard mode"
         )
-    if split:
-        return Split(api, name, patience)
-    return Knative(api, name, patience) if knative else Collocated(api, name)
+    return Knative(api, name, patience)

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from yolo_client.rollout.api import Document
-from yolo_client.rollout.services import SERVICE_LABEL, model_of, replaced
+from yolo_client.rollout.services import SERVICE_LABEL, TRANSFORMER, model_of, replaced
 
 _OURS: Final = ("app.kubernetes.io/managed-by", "yolo-kserve-rollout")
 _NOT_COPIED: Final = ("meta.helm.sh/", "kubectl.kubernetes.io/", "helm.sh/")
@@ -18,17 +18,22 @@ def is_ours(service: Document) -> bool:
     return bool(service["metadata"].get("labels", {}).get(_OURS[0]) == _OURS[1])
 
 
-def canary_service(stable: Document, source: str) -> Document:
-    """Return the InferenceService `NAME-canary`: the stable one with other weights, and its own predictor to call."""
+def canary_service(stable: Document, source: str, *, collocated: bool) -> Document:
+    """Return the InferenceService `NAME-canary`: the stable one with other weights, and its own predictor to call.
+
+    collocated: the runtime puts a transformer beside the predictor, whether the InferenceService says so or not.
+    """
     name = stable["metadata"]["name"]
     spec = replaced(stable["spec"], {**model_of(stable), "storageUri": source}, "predictor", "model")
     spec = _renamed(spec, name)
     # Clients ask for the model by the stable version's name, whichever version answers.
-    spec["predictor"]["model"]["args"] = _with_model_name(spec["predictor"]["model"].get("args", []), name)
+    servers = [spec["predictor"]["model"], *spec.get("transformer", {}).get("containers", [])]
+    if collocated:
+        servers.append(_transformer_in(spec["predictor"]))
+    for server in servers:
+        server["args"] = _with_model_name(server.get("args", []), name)
     for component in filter(None, (spec["predictor"], spec.get("transformer"))):
         component["labels"] = {**component.get("labels", {}), **_labels(name)}
-    for container in spec.get("transformer", {}).get("containers", []):
-        container["args"] = _with_model_name(container.get("args", []), name)
     return {
         "apiVersion": stable["apiVersion"],
         "kind": stable["kind"],
@@ -53,6 +58,16 @@ def headless_service(stable: Document, name: str, canary: Document) -> Document:
         if key not in {"clusterIP", "clusterIPs"} or value in ("None", ["None"])
     }
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def _transformer_in(predictor: Document) -> Document:
+    """Return the transformer that a predictor adds to its runtime's, after giving it one."""
+    containers: list[Document] = predictor.setdefault("containers", [])
+    for container in containers:
+        if container["name"] == TRANSFORMER:
+            return container
+    containers.append({"name": TRANSFORMER})
+    return containers[-1]
 
 
 def _labels(stable: str) -> Document:

@@ -1,7 +1,8 @@
-"""A canary as a second InferenceService, `NAME-canary`, behind the weighted HTTPRoute `NAME-route`.
+"""A canary as a second InferenceService, `NAME-canary`, behind the weighted HTTPRoute `NAME-route`, Standard mode.
 
 Transformer and predictor of a version stay together: the route chooses the transformer, which knows only its own
-version's predictor.
+version's predictor, or the one pod that has both. KServe v0.20.0 has a `spec.canary` too, which it gives pods and no
+traffic (docs/adr/0007-canaries.md).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from yolo_client.rollout.patience import Patience
 from yolo_client.rollout.services import (
     COMPONENT_LABEL,
     SERVICE_LABEL,
+    TRANSFORMER,
     Selector,
     model_of,
     pods_of,
@@ -22,15 +24,17 @@ from yolo_client.rollout.services import (
 from yolo_client.rollout.strategies import copies, routes
 
 
-class Split:
+class Standard:
     """The canary that a second InferenceService is."""
 
     def __init__(self, api: Api, name: str, patience: Patience) -> None:
         self._api, self._name, self._patience = api, name, patience
         self._canary = f"{name}-canary"
-        self._backends = routes.Backends(f"{name}-transformer", f"{name}-canary-transformer")
+        stable = api.get(service_path(api, name))
+        self._front = "transformer" if "transformer" in stable["spec"] else "predictor"
+        self._backends = routes.Backends(f"{name}-{self._front}", f"{name}-canary-{self._front}")
         self._route = object_path("gateway.networking.k8s.io/v1", api.namespace, "httproutes", f"{name}-route")
-        self._before = model_of(api.get(service_path(api, name)))
+        self._before = model_of(stable)
 
     @property
     def owner(self) -> str:
@@ -54,14 +58,16 @@ class Split:
             return stable, ""
 
     def selectors(self) -> tuple[Selector, Selector]:
-        """Return the labels of the transformers and predictors of both InferenceServices."""
-        return _selector(self._name), _selector(self._canary)
+        """Return the labels of both InferenceServices' pods."""
+        return self._selector(self._name), self._selector(self._canary)
 
     def create(self, source: str) -> None:
         """Copy the InferenceService with other weights, and the Service through which it finds its predictor."""
         routes.percent_of(self._get_route(), self._backends)
         stable = self._api.get(service_path(self._api, self._name))
-        canary = self._api.create(service_path(self._api), copies.canary_service(stable, source))
+        pods = pods_of(self._api, self._selector(self._name).predicting)
+        document = copies.canary_service(stable, source, collocated=any(TRANSFORMER in pod.containers for pod in pods))
+        canary = self._api.create(service_path(self._api), document)
         services = object_path("v1", self._api.namespace, "services")
         try:
             headless = self._api.get(f"{services}/{self._name}-predictor-grpc")
@@ -80,7 +86,7 @@ class Split:
         model = model_of(self._api.get(service_path(self._api, self._canary)))
         self._give(model)
         self._patience.until(
-            lambda: serve(pods_of(self._api, _selector(self._name).predicting), model["storageUri"]),
+            lambda: serve(pods_of(self._api, self._selector(self._name).predicting), model["storageUri"]),
             f"a stable version with the weights {model['storageUri']}",
         )
         self._remove()
@@ -115,7 +121,6 @@ class Split:
                 "a canary needs it, and the chart makes it with route.enabled"
             ) from None
 
-
-def _selector(service: str) -> Selector:
-    component = f"{SERVICE_LABEL}={service},{COMPONENT_LABEL}="
-    return Selector(f"{component}transformer", f"{component}predictor")
+    def _selector(self, service: str) -> Selector:
+        component = f"{SERVICE_LABEL}={service},{COMPONENT_LABEL}="
+        return Selector(f"{component}{self._front}", f"{component}predictor")
