@@ -54,9 +54,33 @@ def test_grpc_gives_the_answer_that_rest_gives(served) -> None:
     assert [label.decode() for label in tensors["labels"][0]] == [found.label for found in detections]
 
 
-def test_the_notes_end_with_a_command_that_works(release, namespace, gateway) -> None:
-    assert "curl" in release.notes
-    assert f"shapes.{namespace.name}.example.com" in release.notes
+def commands_of_notes(notes: str, model: str) -> tuple[str, str, str]:
+    """Return what the notes say to type for a model: by the gateway; without it, in one shell and then in another."""
+    about = notes.partition(f"== {model}:")[2].partition("\n==")[0]
+    by_gateway, _, without = about.partition("Without a gateway:")
+    forward, ask = (line.strip() for line in without.splitlines() if line.startswith("  "))
+    return "\n".join(line.strip() for line in by_gateway.splitlines() if line.startswith("  ")), forward, ask
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_commands_of_the_notes_work_as_they_stand(model: str, release, tmp_path, eventually) -> None:
+    picture = generated_samples()[0]
+    (tmp_path / "picture.jpg").write_bytes(picture.data)
+
+    def found(commands: str) -> int:
+        shell = ["bash", "-euc", commands]
+        said = subprocess.run(shell, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=300).stdout
+        return len(json.loads(said[said.index("{") :])["predictions"][0]["detections"])
+
+    by_gateway, forward, ask = commands_of_notes(release.notes, model)
+    seen = eventually(lambda: found(by_gateway), "the gateway answers", 60)
+    shell = ["bash", "-c", f"exec {forward}"]
+    forwarding = subprocess.Popen(shell, stdout=subprocess.DEVNULL)
+    try:
+        assert eventually(lambda: found(ask), "the forwarded port answers", 60) == seen
+    finally:
+        forwarding.terminate()
+        forwarding.wait(10)
 
 
 def test_helms_own_test_passes(release) -> None:
