@@ -20,8 +20,9 @@ def weights(namespace) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def release(release, weights) -> Release:
-    """Install one model with the right digest, and one with a wrong one."""
+    """Install one model with the right digest, and one with a wrong one; with Helm 3, as the others do with Helm 4."""
     uri, digest = weights
+    release.version = 3
     models = {name: {"storageUri": f"{uri}#sha256={it}"} for name, it in {"right": digest, "wrong": "0" * 64}.items()}
     release.install({**IN_CLUSTER, "models": models})
     return release
