@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -76,7 +76,7 @@ class Crowd:
     """`users` clients that ask for the same picture without pause while a `with` block lasts.
 
     `answers` counts the HTTP statuses that a client sees who asks again `retries` times, with 0 for a connection that
-    failed; `digests` counts the weights that answered.
+    failed; `digests` counts the weights that answered, and `named` has all that each of them called what it found.
     """
 
     served: Served
@@ -86,6 +86,7 @@ class Crowd:
     headers: dict[str, str] = field(default_factory=dict)
     answers: Counter[int] = field(default_factory=Counter)
     digests: Counter[str] = field(default_factory=Counter)
+    named: defaultdict[str, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))
     failures: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -132,7 +133,10 @@ class Crowd:
             self.failures.append(repr(error))
             return 0
         if answer.status_code == httpx2.codes.OK:
-            self.digests[str(answer.json()["parameters"]["model.digest"])] += 1
+            told = answer.json()
+            digest = str(told["parameters"]["model.digest"])
+            self.digests[digest] += 1
+            self.named[digest] |= {tuple(each["data"]) for each in told["outputs"] if each["name"] == "labels"}
         else:
             self.failures.append(f"{answer.status_code} {answer.text[:200]}")
         return answer.status_code

@@ -443,6 +443,13 @@ def test_a_knative_canary_is_read_from_its_revisions(namespace, api) -> None:
     assert strategy.percent() == 50
 
 
+def test_a_knative_model_whose_weights_are_rolled_out_has_no_canary(namespace, api) -> None:
+    revision(namespace, "r1", "yolo://shapes")
+    knative(namespace, None, "yolo://shapes", latestRolledoutRevision="r1", latestCreatedRevision="r1")
+    strategy = strategy_of(api, "m", Patience())
+    assert (strategy.percent(), strategy.sources()) == (-1, ("yolo://shapes", ""))
+
+
 def test_a_knative_rollback_ends_with_the_old_weights_and_no_split(namespace, api) -> None:
     for name in ("r1", "r3"):
         revision(namespace, name, "yolo://shapes")

@@ -113,6 +113,11 @@ class Gateway:
         )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the suite's own marker known."""
+    config.addinivalue_line("markers", "addon(name): needs an add-on that the cluster has only when asked for")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def api() -> client.ApiClient:
     """Return a client of the Kubernetes API, configured for every use of the `kubernetes` package."""
@@ -122,6 +127,18 @@ def api() -> client.ApiClient:
         )
     config.load_kube_config(os.environ["KUBECONFIG"])
     return client.ApiClient()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def addon(request: pytest.FixtureRequest, api: client.ApiClient) -> None:
+    """Skip a module marked with an add-on that the cluster does not have."""
+    marker = request.node.get_closest_marker("addon")
+    if marker is None:
+        return
+    (name,) = marker.args
+    noted = client.CoreV1Api(api).read_namespace("kube-system").metadata.annotations or {}
+    if f"yolo-kserve/addon-{name}" not in noted:
+        pytest.skip(f"the cluster has no {name}: `e2e/cluster/up {name}`, or ADDONS={name} make e2e, adds it")
 
 
 @pytest.fixture(scope="session", name="eventually")

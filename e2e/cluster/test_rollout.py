@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,12 +11,13 @@ from typing import Self
 
 import httpx2
 import pytest
+import rollouts
 import shapes_variants
+from rollouts import steps_of
 
 from yolo_client.demo import generated_samples
 
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
-LIMITS = ("--step-seconds", "5", "--min-requests", "10", "--max-p95-ratio", "3", "--ready-seconds", "400")
 
 
 def container(name: str, image: str, *arguments: str, port: int, ports: bool = True) -> dict:
@@ -180,22 +179,8 @@ def served(request, namespace, weights) -> Iterator[str]:
 
 @pytest.fixture
 def rollout(namespace) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs `yolo-kserve rollout`."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "yolo_client", "rollout", "m", "-n", namespace.name, "--json"]
-        done = subprocess.run(
-            [*command, *LIMITS, *arguments], capture_output=True, text=True, timeout=1500, check=False
-        )
-        assert not done.stderr, done.stderr
-        return done
-
-    return run
-
-
-def steps_of(done: subprocess.CompletedProcess[str]) -> tuple[list[dict], dict]:
-    *steps, verdict = (json.loads(line) for line in done.stdout.splitlines())
-    return steps, verdict
+    """Return a function that runs `yolo-kserve rollout` of the model."""
+    return lambda *arguments: rollouts.rollout(namespace.name, "m", *arguments)
 
 
 def source(namespace) -> str:

@@ -24,6 +24,14 @@ def test_a_ready_server_is_serving(server, health, service):
     server.wait_until(lambda: health.Check(ask(service)).status == SERVING)
 
 
+def test_a_server_that_is_not_ready_is_live_all_the_same(server, health):
+    server.http.post("/v2/repository/models/sick/load")
+    server.wait_until(lambda: health.Check(ask("")).status == NOT_SERVING)
+    assert health.Check(ask("live")).status == SERVING
+    server.http.post("/v2/repository/models/sick/unload")
+    server.wait_until(lambda: health.Check(ask("")).status == SERVING)
+
+
 def test_an_unknown_service_is_not_found_and_unknown_to_watchers(health):
     with pytest.raises(grpc.RpcError) as caught:
         health.Check(ask("nothing"))

@@ -61,6 +61,28 @@ async def test_a_defect_of_the_predictor_is_one_line_without_its_words(predictor
     assert (response.status_code, response.json()["error"]) == (500, "the upstream server failed with INTERNAL")
 
 
+async def test_a_gateway_that_does_not_know_the_predictor_is_no_defect() -> None:
+    async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # HTTP/2 by hand (RFC 9113): our settings, theirs acknowledged, and ":status: 404" (RFC 7541) to each request.
+        await reader.readexactly(24)
+        writer.write(frame(kind=4, flags=0))
+        while len(head := await reader.read(9)) == 9:
+            await reader.readexactly(int.from_bytes(head[:3]))
+            if head[3] == 4 and not head[4]:
+                writer.write(frame(kind=4, flags=1))
+            if head[3] == 1:
+                writer.write(frame(kind=1, flags=5, stream=head[5:], payload=b"\x8d"))
+
+    def frame(kind: int, flags: int, stream: bytes = bytes(4), payload: bytes = b"") -> bytes:
+        return len(payload).to_bytes(3) + bytes([kind, flags]) + stream + payload
+
+    async with await asyncio.start_server(gateway, "127.0.0.1", 0) as server:
+        predictor = Predictor(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=20)
+        with pytest.raises(errors.Unavailable, match="can't be reached"):
+            await predictor.models()
+        await predictor.close()
+
+
 async def test_a_closed_port_is_a_predictor_that_can_not_be_reached_until_it_opens_again(
     predictor, transformer, toy, grey
 ) -> None:

@@ -85,8 +85,11 @@ containers:
     resources:
       {{- toYaml $it.transformer.resources | nindent 6 }}
 {{- end }}
+{{- /* Knative refuses a volume that no container mounts yet; KServe adds its own when the pod is made. */}}
+{{- if eq $it.mode "Standard" }}
 volumes:
   {{- include "yolo-kserve.weightsVolume" .root | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/*

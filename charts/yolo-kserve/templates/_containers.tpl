@@ -34,6 +34,8 @@ lifecycle:
 {{/*
 Probes of a server on `port`. It listens at once and is ready when its model is loaded and warm, which may take minutes
 the first time on a GPU. Only the process itself decides on its life: a model that can't answer takes no restart.
+With `grpcPort` the process is asked there whether it lives: Knative has a liveness probe by HTTP ask the one port that
+the container declares, which may be gRPC's.
 */}}
 {{- define "yolo-kserve.probes" -}}
 startupProbe:
@@ -51,9 +53,15 @@ readinessProbe:
   timeoutSeconds: 2
   failureThreshold: 2
 livenessProbe:
+  {{- with .grpcPort }}
+  grpc:
+    port: {{ . }}
+    service: live
+  {{- else }}
   httpGet:
     path: /v2/health/live
     port: {{ .port }}
+  {{- end }}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6

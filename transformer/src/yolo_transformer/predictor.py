@@ -15,6 +15,8 @@ from servekit.rpc.codec import decode_response
 from servekit.rpc.messages import SERVICE, message_class
 
 _DEFAULT_PORT: Final = 8081
+# gRPC's words for an answer of plain HTTP: a gateway between, as in Knative mode, does not know the predictor yet.
+_NO_GRPC: Final = "http2 header with status"
 # A predictor that goes away mid-request (a rollout, an eviction) is asked again: inference has no side effects.
 _SERVICE_CONFIG: Final = orjson.dumps(
     {
@@ -119,6 +121,7 @@ async def _answer(call: Any) -> Any:
         return await call
     except grpc.aio.AioRpcError as error:
         # Only the server's own answers carry trailing metadata of ours; gRPC's words for a dead connection help nobody.
-        if error.code() == grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
+        dead = error.code() == grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata()
+        if dead or _NO_GRPC in (error.details() or ""):
             raise Unavailable("the predictor can't be reached") from error
         raise from_grpc(error.code(), error.details() or error.code().name) from error

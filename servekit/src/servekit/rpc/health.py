@@ -1,4 +1,7 @@
-"""`grpc.health.v1`: one status for the server and its inference service; a drain does not wait for watchers."""
+"""`grpc.health.v1`: one status for the server and its inference service; a drain does not wait for watchers.
+
+The service `live` is serving for as long as the process answers: what a liveness probe is to ask for.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servekit.rpc.messages import SERVICE
 
 _NAMES: Final = frozenset({"", SERVICE})
+_LIVE: Final = "live"
 _Status: Final = health_pb2.HealthCheckResponse
 
 
@@ -36,6 +40,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 (gRPC's name)
         """Return the status now."""
+        if request.service == _LIVE:
+            return _Status(status=_Status.SERVING)
         if request.service not in _NAMES:
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
         return self._status()

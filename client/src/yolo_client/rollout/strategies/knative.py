@@ -36,8 +36,11 @@ class Knative:
         return -1 if percent is None or source_of(service) == self._stable_source() else int(percent)
 
     def sources(self) -> tuple[str, str]:
-        """Return what the stable revision fetched, and the `storageUri` of the spec."""
-        return self._stable_source(), source_of(self._api.get(self._path))
+        """Return what the stable revision fetched, and the `storageUri` of the spec where that is a canary's."""
+        service, stable = self._api.get(self._path), self._stable_source()
+        canary = source_of(service)
+        settled = canary == stable and "canaryTrafficPercent" not in service["spec"]["predictor"]
+        return stable, "" if settled else canary
 
     def selectors(self) -> tuple[Selector, Selector]:
         """Return the labels of both revisions' pods."""
