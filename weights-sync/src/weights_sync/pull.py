@@ -206,7 +206,7 @@ def _alone(cache: Cache | None, wanted: Record, limits: Limits) -> AbstractConte
 def _recipe(options: str) -> str:
     """Return a digest of how models are prepared: the options, and the code, which changes from release to release."""
     digest = hashlib.sha256(options.encode())
-    names = ("make.py", "mindspore", "prepare", "sidecar.py")
+    names = ("make.py", "mindspore", "plain_yaml.py", "prepare", "sidecar.py")
     entries = [resources.files("weights_sync").joinpath(name) for name in names]
     while entries:
         entry = entries.pop()
