@@ -143,6 +143,16 @@ def test_watch_wants_to_know_what_to_watch(tmp_path, capsys):
     assert "required: --model" in err
 
 
+@pytest.mark.parametrize("verb", ["pull", "prepare"])
+def test_a_prepared_model_is_placed_as_it_is(verb, model, tmp_path):
+    assert command.main(["prepare", str(model), str(tmp_path / "first.onnx")]) == 0
+    prepared = tmp_path / "first.onnx"
+    # As another writer of protobuf may leave it: this one's would put the producer elsewhere.
+    prepared.write_bytes(prepared.read_bytes() + b"\x12\x05tests")
+    assert command.main([verb, str(prepared), str(tmp_path / "dest")]) == 0
+    assert (tmp_path / "dest" / "model.onnx").read_bytes() == prepared.read_bytes()
+
+
 def test_pull_wants_pairs(model, capsys):
     with pytest.raises(SystemExit):
         command.main(["pull", str(model)])

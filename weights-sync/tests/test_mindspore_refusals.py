@@ -137,14 +137,32 @@ def test_a_yaml_that_is_none_is_refused(pair, text, reason):
         read_network(pair.file, pair.config)
 
 
-def test_small_files_that_mean_endless_text_are_refused_quickly(pair):
+LAUGHS = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20)]
+MERGES = [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 20)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["a0: &a0 [x, x]", *LAUGHS, "names: *a19"],
+        ["a0: &a0 [x, x]", *LAUGHS, "network: {head: [[-1, 1, C3, *a19]]}"],
+        ["a0: &a0 {x: 1}", *MERGES],
+        ["network: {head: [[-1, 1, C3, ['k=[&a [x], *a]']]]}"],
+        ["names: &a [*a]"],
+    ],
+)
+def test_small_files_that_mean_endless_ones_are_refused_quickly(lines, pair):
     pair.read()
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20)]
-    for use in ("names: *a19", "network: {head: *a19}", "img_size: *a19", "network: {head: [[-1, 1, C3, *a19]]}"):
-        pair.config.write_text("\n".join([*lines, use]))
-        with pytest.raises(UnsupportedModelError):
-            read_network(pair.file, pair.config)
+    pair.config.write_text("\n".join(lines))
+    with pytest.raises(UnsupportedModelError, match=r"^net.yaml .*: has YAML aliases in it, which are not read$"):
+        read_network(pair.file, pair.config)
+
+
+def test_endless_settings_are_refused_in_a_base_file_too(pair):
+    pair.read(__BASE__=["base.yaml"])
+    pair.config.with_name("base.yaml").write_text("a: &a {x: 1}\nnc: *a\n")
+    with pytest.raises(UnsupportedModelError, match="aliases"):
+        read_network(pair.file, pair.config)
 
 
 def test_missing_files_are_named_without_their_folder(pair):

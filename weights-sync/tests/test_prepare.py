@@ -253,6 +253,11 @@ def test_a_prepared_model_is_left_alone():
     assert prepare_model(prepared.SerializeToString()).SerializeToString() == prepared.SerializeToString()
 
 
+def test_a_prepared_model_may_be_asked_for_as_it_is():
+    prepared = prepare_model(yolov8(dynamic=True))
+    assert prepare_model(prepared, family="yolov8", candidates=1000, dynamic=True) == prepared
+
+
 def test_the_original_is_not_changed():
     model = yolov8()
     before = model.SerializeToString()

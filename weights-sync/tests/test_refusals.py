@@ -20,7 +20,7 @@ from weights_sync.errors import (
 from weights_sync.make import make
 from weights_sync.order import Order
 from weights_sync.prepare import is_prepared, prepare_model, read_card
-from weights_sync.prepare.checks import read_model
+from weights_sync.prepare.skeleton import read_skeleton
 
 BAD_FILES = {
     "empty.onnx": (DamagedModelError, "is empty"),
@@ -78,7 +78,7 @@ def test_a_large_file_that_is_no_model_is_not_read_into_memory(tmp_path, start):
         stream.truncate(256 << 20)
     tracemalloc.start()
     with pytest.raises(DamagedModelError):
-        read_model(file)
+        read_skeleton(file)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 << 20
@@ -151,6 +151,27 @@ def test_a_graph_with_a_missing_value_is_damaged():
 def test_a_card_without_its_graph_does_not_pass_as_prepared():
     with pytest.raises(DamagedModelError, match="calls itself prepared"):
         prepare_model(yolov8(**{"yolo.prepared": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"family": "yolov5"}, "the family yolov5"),
+        ({"dynamic": True}, "any picture size"),
+        ({"candidates": 7}, "7 candidates"),
+    ],
+)
+def test_a_prepared_model_is_not_made_another(asked, reason):
+    prepared = prepare_model(yolov8())
+    with pytest.raises(UnsupportedModelError, match=f"prepared already, as yolov8: ask for {reason} with the file"):
+        prepare_model(prepared, **asked)
+
+
+def test_a_prepared_model_of_another_format_is_named_as_such():
+    prepared = prepare_model(yolov8())
+    next(pair for pair in prepared.metadata_props if pair.key == "yolo.prepared").value = "0"
+    with pytest.raises(UnsupportedModelError, match="prepared in format '0', and '1' is served: prepare the file"):
+        prepare_model(prepared)
 
 
 def external(tmp_path, location):

@@ -231,9 +231,9 @@ def preparings(monkeypatch):
     """Count the files that are prepared, each of which really is."""
     counted = []
 
-    def counting(source, order):
+    def counting(source, *rest):
         counted.append(source)
-        return make(source, order)
+        return make(source, *rest)
 
     monkeypatch.setattr("weights_sync.make.make", counting)
     return counted

@@ -84,6 +84,23 @@ def yolov8(
     return sketch.model([("images", [batch, 3, side, side])], outputs, opset, metadata)
 
 
+def widened(model, mebibytes):
+    """Put layers of so many MiB of weights, four in each, in front of a network; it is changed, and returned."""
+    graph = model.graph
+    (entry,) = graph.input
+    reads = [(node, at) for node in graph.node for at, name in enumerate(node.input) if name == entry.name]
+    value, nodes = entry.name, []
+    for number, (channels, out) in enumerate(pairwise([3, *[1024] * (-(-mebibytes // 4) + 1), 3])):
+        name, before, value = f"wide{number}", value, f"widened{number}"
+        weights = np.random.default_rng(number).normal(0, 1 / channels, (out, channels, 1, 1))
+        graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), name))
+        nodes.append(helper.make_node("Conv", [before, name], [value]))
+    for node, at in reads:
+        node.input[at] = value
+    graph.node.extend(nodes)
+    return model
+
+
 def yolov5(*, classes=3, size=64, dynamic=False, channels_last=False, dtype=TensorProto.FLOAT, opset=17, **metadata):
     """Rows x y w h, objectness, classes, three a cell."""
     sketch, columns = Sketch(dtype), 5 + classes

@@ -14,7 +14,7 @@ from weights_sync.catalogue import Site, catalogue
 from weights_sync.errors import UnsupportedModelError, WeightsError
 from weights_sync.limits import MAX_BYTES
 from weights_sync.log import log
-from weights_sync.place import place
+from weights_sync.place import place, place_pieces
 from weights_sync.pull import rollback, verify
 from weights_sync.puller import Puller
 from weights_sync.signatures import POLICIES
@@ -191,24 +191,25 @@ def _prepare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
     if bool(options.quantise) != bool(options.calibrate):
         parser.error("--quantise and --calibrate go together: a model is quantised and measured with pictures")
     dest = options.dest if options.dest.suffix == ".onnx" else options.dest / MODEL_FILE
-    model = make(options.model, Puller(options).order.with_beside(options.model)).model
-    found = None
-    if options.quantise:
-        model, found = _quantise(model, options)
+    prepared = make(options.model, Puller(options).order.with_beside(options.model))
+    if not options.quantise:
+        place_pieces(prepared.pieces(), dest)
+        return [MODEL_COLUMNS, _row(dest, read_card(prepared.model))]
+    model, found = _quantise(prepared.model, options)
     place(model.SerializeToString(), dest)
-    if found:
-        place(found.json().encode(), dest.with_suffix(".quantisation.json"))
-    return [MODEL_COLUMNS, _row(dest, read_card(model)), *([(), *found.rows()] if found else [])]
+    place(found.json().encode(), dest.with_suffix(".quantisation.json"))
+    return [MODEL_COLUMNS, _row(dest, read_card(model)), (), *found.rows()]
 
 
 def _quantise(prepared: "ModelProto", options: argparse.Namespace) -> "tuple[ModelProto, Report]":
     try:
+        from weights_sync.prepare.skeleton import loaded  # noqa: PLC0415
         from weights_sync.quantise import quantise  # noqa: PLC0415
     except ImportError as error:
         raise UnsupportedModelError(
             "quantising needs ONNX Runtime and OpenCV: install weights-sync with its extra, weights-sync[quantise]"
         ) from error
-    return quantise(prepared, options.quantise, options.calibrate, options.max_loss)
+    return quantise(loaded(prepared), options.quantise, options.calibrate, options.max_loss)
 
 
 def _rollback(_parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[tuple[str, ...]]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -20,13 +20,21 @@ _PIECE = 1 << 20
 
 def place(data: bytes, dest: Path) -> None:
     """Write `dest` under a temporary name, flush it to the disk, then rename it."""
+    place_pieces((data,), dest)
+
+
+def place_pieces(pieces: Iterable[bytes | memoryview], dest: Path) -> str:
+    """Write `dest` piece after piece, as `place` does; return the sha256 (hex) of all of it."""
+    digest = hashlib.sha256()
     with written(dest):
         dest.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{dest.name}.", dir=dest.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                for piece in pieces:
+                    digest.update(piece)
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             # mkstemp makes files for their owner alone; a server under another user reads these.
@@ -35,6 +43,7 @@ def place(data: bytes, dest: Path) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         sync(dest.parent)
+    return digest.hexdigest()
 
 
 def share(source: Path, dest: Path) -> None:

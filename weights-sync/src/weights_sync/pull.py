@@ -15,7 +15,7 @@ from weights_sync.errors import DamagedModelError, SourceError, UnsupportedModel
 from weights_sync.limits import Limits
 from weights_sync.metrics import stage
 from weights_sync.order import CHECKPOINT, Order
-from weights_sync.place import digest_of, place, written
+from weights_sync.place import digest_of, place_pieces, written
 from weights_sync.sidecar import beside
 from weights_sync.sources import fetch, local_file, promised
 from weights_sync.transfer import Fetched
@@ -47,7 +47,7 @@ def pull(
     """
     from weights_sync.make import make
     from weights_sync.prepare import read_card
-    from weights_sync.prepare.checks import read_model
+    from weights_sync.prepare.skeleton import read_skeleton
 
     limits, site = limits or Limits(), site or Site()
     here, wanted = local_file(uri), replace(order or Order(), max_bytes=limits.max_bytes)
@@ -63,12 +63,12 @@ def pull(
 
     def prepare(fetched: Fetched, incoming: Path) -> Made:
         file = incoming / "prepared.onnx"
-        prepared = make(fetched.file, completed(fetched.file, fetched.yaml))
-        place(prepared.model.SerializeToString(), file)
-        return Made(file, digest_of(file), prepared.source)
+        known = "" if fetched.unpacked else fetched.sha256
+        prepared = make(fetched.file, completed(fetched.file, fetched.yaml), known)
+        return Made(file, place_pieces(prepared.pieces(), file), prepared.source)
 
     _pull(uri, Versions(directory), limits, _recipe(wanted.recipe), prepare, site=site, unwanted=unwanted)
-    return read_card(read_model(directory / MODEL_FILE)[0])
+    return read_card(read_skeleton(directory / MODEL_FILE).model)
 
 
 def pull_as_it_is(
@@ -96,9 +96,10 @@ def pull_as_it_is(
 def verify(directory: Path) -> "Card":
     """Check that `directory/model.onnx` is a whole prepared model; return its card."""
     from weights_sync.prepare import is_prepared, read_card
-    from weights_sync.prepare.checks import check_whole, read_model
+    from weights_sync.prepare.checks import check_whole
+    from weights_sync.prepare.skeleton import read_skeleton
 
-    model, _ = read_model(directory / MODEL_FILE)
+    model = read_skeleton(directory / MODEL_FILE).model
     if not is_prepared(model):
         raise DamagedModelError(f"{directory / MODEL_FILE} is not prepared: run `weights-sync prepare`")
     check_whole(model)
@@ -205,7 +206,7 @@ def _alone(cache: Cache | None, wanted: Record, limits: Limits) -> AbstractConte
 def _recipe(options: str) -> str:
     """Return a digest of how models are prepared: the options, and the code, which changes from release to release."""
     digest = hashlib.sha256(options.encode())
-    names = ("make.py", "mindspore", "prepare", "sidecar.py")
+    names = ("make.py", "mindspore", "plain_yaml.py", "prepare", "sidecar.py")
     entries = [resources.files("weights_sync").joinpath(name) for name in names]
     while entries:
         entry = entries.pop()

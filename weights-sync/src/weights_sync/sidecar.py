@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from weights_sync.errors import SidecarError, SourceError
+from weights_sync.plain_yaml import AliasError, only_document
 
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1 << 18
@@ -92,15 +93,11 @@ def read_sidecar(file: Path) -> Sidecar:
 
 def _parsed(data: bytes) -> dict[str, Any]:
     try:
-        # Aliases make small files mean endless ones, and no sidecar has a use for them.
-        aliases = b"*" in data and any(
-            isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, yaml.SafeLoader)
-        )
-        found = None if aliases else yaml.safe_load(data)
+        found = only_document(data)
+    except AliasError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"is no YAML: {' '.join(str(error).split())[:160]}") from error
-    if aliases:
-        raise ValueError("has YAML aliases in it, which are not read")
     if not isinstance(found, dict):
         raise ValueError("holds no keys and values")  # noqa: TRY004 - the caller names the file for all alike
     return found

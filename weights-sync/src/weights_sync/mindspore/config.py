@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from weights_sync.errors import SourceError, UnsupportedModelError
+from weights_sync.plain_yaml import AliasError, first_document, only_document
 
 MAX_BYTES = 1 << 20
 MAX_BASES = 16
@@ -100,7 +101,7 @@ def _row(row: Any, depth: float, known: Mapping[str, Any]) -> Row:
     for value in given:
         key, equals, text = value.partition("=") if isinstance(value, str) else ("", "", "")
         if equals:
-            options[key.strip()] = known.get(text.strip(), yaml.safe_load(text))
+            options[key.strip()] = known.get(text.strip(), only_document(text))
         else:
             args.append(known.get(value, value) if isinstance(value, str) else value)
     repeats = int(repeats)
@@ -128,7 +129,7 @@ def _number(value: Any) -> float:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str | int):
-        # Not shown: aliases make values that are small in a file and endless as text.
+        # Not shown: it may be as long as the file.
         raise TypeError(f"it holds {type(value).__name__} where a text belongs")
     return str(value)
 
@@ -150,7 +151,9 @@ def _merged(path: Path, texts: list[bytes]) -> Mapping[str, Any]:
     if len(text) > MAX_BYTES or len(texts) > MAX_BASES:
         raise UnsupportedModelError(f"{path.name} is no model YAML: over {MAX_BYTES} bytes or {MAX_BASES} base files")
     try:
-        own = next(iter(yaml.safe_load_all(text)), None)
+        own = first_document(text)
+    except AliasError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UnsupportedModelError(f"{path.name} is no YAML") from error
     if not isinstance(own, dict):

@@ -20,7 +20,8 @@ from weights_sync.errors import (
 )
 from weights_sync.prepare import checks
 from weights_sync.prepare.assemble import assemble
-from weights_sync.prepare.card import Card, is_prepared, read_card
+from weights_sync.prepare.card import PREPARED_FORMAT, Card, is_prepared, metadata, read_card
+from weights_sync.prepare.graph import shape_of
 from weights_sync.sidecar import Sidecar
 
 __all__ = [
@@ -45,7 +46,7 @@ MAX_CANDIDATES = 100_000
 def prepare_model(
     source: bytes | ModelProto,
     *,
-    candidates: int = CANDIDATES,
+    candidates: int | None = None,
     family: str | None = None,
     max_bytes: int = checks.MAX_BYTES,
     digest: str | None = None,
@@ -54,12 +55,12 @@ def prepare_model(
 ) -> ModelProto:
     """Return the prepared graph of a model, or the model itself where it is one already.
 
-    `candidates` is the most boxes kept for a picture; `family` overrules the recognition; `digest` is the sha256 (hex)
-    of the file that `source` was read from; `dynamic` has the graph take pictures of any size; what `sidecar` says
-    overrules the metadata. Raises `weights_sync.errors.ModelError` for what is damaged or no YOLO, `TooLargeError` over
-    `max_bytes`, and nothing else.
+    `candidates` is the most boxes kept for a picture, 1000 where nothing is said; `family` overrules the recognition;
+    `digest` is the sha256 (hex) of the file that `source` was read from; `dynamic` has the graph take pictures of any
+    size; what `sidecar` says overrules the metadata. Notes of bytes in a file (`notes`) stay notes. Raises
+    `weights_sync.errors.ModelError` for what is damaged or no YOLO, `TooLargeError` over `max_bytes`, and nothing else.
     """
-    if not 0 < candidates <= MAX_CANDIDATES:
+    if candidates is not None and not 0 < candidates <= MAX_CANDIDATES:
         raise UnsupportedModelError(f"the number of candidates must be 1 to {MAX_CANDIDATES}, not {candidates}")
     with checks.damage_named():
         if isinstance(source, ModelProto):
@@ -72,8 +73,29 @@ def prepare_model(
             if sidecar:
                 raise SidecarError(f"the model is prepared already: {sidecar.name} goes with the one it was made of")
             checks.check_contract(model)
-            read_card(model)
+            _check_asked(model, candidates, family, dynamic=dynamic)
             return model
+        if stated := metadata(model).get("yolo.prepared"):
+            raise UnsupportedModelError(
+                f"the model was prepared in format {stated[:20]!r}, and {PREPARED_FORMAT!r} is served:"
+                " prepare the file it was made of"
+            )
         digest = digest or hashlib.sha256(data).hexdigest()
         digest = "sha256:" + (sidecar.digest(digest) if sidecar else digest)
-        return assemble(model, candidates, family, digest, dynamic=dynamic, sidecar=sidecar)
+        return assemble(model, candidates or CANDIDATES, family, digest, dynamic=dynamic, sidecar=sidecar)
+
+
+def _check_asked(prepared: ModelProto, candidates: int | None, family: str | None, *, dynamic: bool) -> None:
+    """Refuse what is asked of a prepared graph and is not what it is: its head is gone, it can not be made another."""
+    card = read_card(prepared)
+    kept = next(shape_of(output) for output in prepared.graph.output if output.name == "boxes")[1:2]
+    asked = {
+        f"the family {family}": family not in {None, card.family},
+        "any picture size": dynamic and not card.dynamic,
+        f"{candidates} candidates": candidates is not None and any(isinstance(k, int) and k > candidates for k in kept),
+    }
+    for what, is_other in asked.items():
+        if is_other:
+            raise UnsupportedModelError(
+                f"the model is prepared already, as {card.family}: ask for {what[:60]} with the file it was made of"
+            )

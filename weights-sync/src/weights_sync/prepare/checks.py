@@ -1,24 +1,24 @@
 """What is refused before any surgery: files that are no ONNX, damaged graphs, what a server must not load."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
-from onnx import GraphProto, ModelProto, TensorProto, external_data_helper
+from onnx import GraphProto, ModelProto, TensorProto
 
-from weights_sync.errors import DamagedModelError, SourceError, TooLargeError, UnsupportedModelError
+from weights_sync.errors import DamagedModelError, TooLargeError, UnsupportedModelError
 from weights_sync.prepare.graph import all_nodes, opset_of, subgraphs
-from weights_sync.prepare.outline import CUT_SHORT, check_outline
+from weights_sync.prepare.notes import described
+from weights_sync.prepare.wire import CUT_SHORT
 
 MAX_BYTES = 2 * 1024**3 - 1
 """Size of the largest model; also what one protobuf message can hold."""
 MIN_OPSET = 11
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 
-_START = 64
+START = 64
+"""Bytes that `check_start` looks at."""
 _NO_ONNX = (
     (b"version https://git-lfs", "the file is a git-lfs pointer, not the weights: fetch them with `git lfs pull`"),
     (b"<", "the file is an HTML or XML page, not a model: check the link it was downloaded from"),
@@ -56,7 +56,7 @@ def damage_named() -> Iterator[None]:
 def check_whole(model: ModelProto) -> None:
     """Refuse a model that `onnx.checker` does not pass, shapes and types included."""
     with damage_named():
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(described(model), full_check=True)
 
 
 def check_size(size: int, max_bytes: int = MAX_BYTES) -> None:
@@ -68,7 +68,12 @@ def check_size(size: int, max_bytes: int = MAX_BYTES) -> None:
 def parse(data: bytes, max_bytes: int = MAX_BYTES) -> ModelProto:
     """Read the bytes of an ONNX file; nothing in it is checked yet but that it is one."""
     check_size(len(data), max_bytes)
-    _check_start(data[:_START])
+    check_start(data[:START])
+    return parse_message(data)
+
+
+def parse_message(data: bytes) -> ModelProto:
+    """Read the message that an ONNX file is."""
     model = ModelProto()
     try:
         model.ParseFromString(data)
@@ -79,7 +84,7 @@ def parse(data: bytes, max_bytes: int = MAX_BYTES) -> ModelProto:
     return model
 
 
-def _check_start(start: bytes) -> None:
+def check_start(start: bytes) -> None:
     """Refuse what tells by its first bytes that it is something else."""
     if not start:
         raise DamagedModelError("the file is empty")
@@ -110,63 +115,19 @@ def check_contract(model: ModelProto) -> None:
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Every stored tensor: initializers and attributes, nested graphs included."""
-    graphs = [model.graph]
-    while graphs:
-        graph: GraphProto = graphs.pop()
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-        for node in graph.node:
-            graphs.extend(subgraphs(node))
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
+    yield from model.graph.initializer
+    yield from inner_tensors(model.graph)
 
 
-def read_model(path: Path, max_bytes: int = MAX_BYTES) -> tuple[ModelProto, str]:
-    """Read a file, and the weights it keeps in files beside it; return the model and the file's sha256 (hex)."""
-    try:
-        check_size(path.stat().st_size, max_bytes)
-        with path.open("rb") as stream:
-            _check_start(stream.read(_START))
-        check_outline(path)
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"can not read {path.name}: {error.strerror}") from error
-    model = parse(data, max_bytes)
-    digest = hashlib.sha256(data)
-    external = [tensor for tensor in tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
-    total = len(data)
-    for place in sorted({_location(tensor) for tensor in external}):
-        file = _beside(path.parent, place)
-        total += file.stat().st_size
-        check_size(total, max_bytes)
-        # The weights' digest has to change with the weights, wherever they are.
-        digest.update(file.read_bytes())
-    for tensor in external:
-        try:
-            external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-        except (onnx.checker.ValidationError, OSError, ValueError) as error:
-            raise DamagedModelError(f"the weights beside the model ({_location(tensor)}) do not fit it") from error
-        tensor.data_location = TensorProto.DEFAULT
-        del tensor.external_data[:]
-    return model, digest.hexdigest()
-
-
-def _location(tensor: TensorProto) -> str:
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-
-
-def _beside(directory: Path, location: str) -> Path:
-    """Path of external weights; refused outside the model's directory, behind links too."""
-    relative = PurePosixPath(location)
-    outside = UnsupportedModelError(f"the model keeps weights outside its directory ({location[:80]!r}): not loaded")
-    if not location or relative.is_absolute() or ".." in relative.parts or "\\" in location or "\0" in location:
-        raise outside
-    root, file = directory.resolve(), (directory / location).resolve()
-    if not file.is_relative_to(root):
-        raise outside
-    if not file.is_file():
-        raise DamagedModelError(f"the model keeps weights in {location[:80]!r}, which is not there")
-    return file
+def inner_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Every stored tensor but the graph's own initializers: attributes, sparse ones, those of nested graphs."""
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for inner in subgraphs(node):
+            yield from inner.initializer
+            yield from inner_tensors(inner)

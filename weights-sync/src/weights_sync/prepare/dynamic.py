@@ -9,11 +9,12 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto
 
 from weights_sync.errors import UnsupportedModelError
 from weights_sync.prepare.facts import Facts
 from weights_sync.prepare.graph import Dim, Editor, constants, tidy, with_opset
+from weights_sync.prepare.notes import array_of
 from weights_sync.prepare.shapes import infer
 from weights_sync.prepare.tables import GRIDS, rebuilt
 
@@ -145,15 +146,13 @@ def _loosen(model: ModelProto, node: NodeProto, probe: Probe, facts: Facts) -> N
     elif node.op_type == "Resize":
         done = _loosen_resize(edit, node, probe)
     elif node.op_type == "Slice" and len(node.input) > 2 and node.input[2] in stored:
-        ends = numpy_helper.to_array(stored[node.input[2]])
+        ends = array_of(stored[node.input[2]])
         node.input[2] = edit.constant(np.full(ends.shape, np.iinfo(ends.dtype).max), ends.dtype)
         done = True
     elif node.op_type in JOINING:
         for at in _tables(node, stored, probe):
             beside = next(name for name in node.input if name not in stored)
-            node.input[at] = (
-                rebuilt(edit, facts, numpy_helper.to_array(stored[node.input[at]]), beside) or node.input[at]
-            )
+            node.input[at] = rebuilt(edit, facts, array_of(stored[node.input[at]]), beside) or node.input[at]
         done = not _tables(node, stored, probe)
     if not done:
         height, width = facts.size

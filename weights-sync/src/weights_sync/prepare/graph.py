@@ -9,6 +9,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, version_converter
 
 from weights_sync.errors import DamagedModelError
+from weights_sync.prepare.notes import array_of
 
 Dim = int | str
 """A dimension: a number where it is fixed, a name where the caller decides."""
@@ -144,7 +145,7 @@ def integers(graph: GraphProto, node: NodeProto, name: str) -> list[int]:
         if attribute.name == name:
             return list(attribute.ints) or [attribute.i]
     stored = constants(graph).get(node.input[1]) if len(node.input) > 1 else None
-    return [] if stored is None else [int(number) for number in numpy_helper.to_array(stored).flat]
+    return [] if stored is None else [int(number) for number in array_of(stored).flat]
 
 
 def nodes_behind(graph: GraphProto, value: str, stop: frozenset[str] = frozenset({"Conv"})) -> list[NodeProto]:

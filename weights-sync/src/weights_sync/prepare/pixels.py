@@ -6,6 +6,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from weights_sync.prepare.graph import Editor, all_nodes, reads_of
+from weights_sync.prepare.notes import array_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def _fold(edit: Editor, network_input: str, divisor: float) -> bool:
     weights = _own_weights(edit, readers[0])
     if weights is None or weights.data_type != TensorProto.FLOAT:
         return False
-    scaled = numpy_helper.to_array(weights).astype(np.float64) / divisor
+    scaled = array_of(weights).astype(np.float64) / divisor
     weights.CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), weights.name))
     return True
 

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, TensorProto, helper, shape_inference
 
 from weights_sync.prepare.graph import Dim, Editor, constants, shape_of
+from weights_sync.prepare.notes import array_of
 
 BATCH = "batch"
 _SMALL = 64
@@ -91,5 +92,5 @@ def _loosen_reshapes(model: ModelProto, shapes: dict[str, tuple[Dim, ...]]) -> N
             continue
         before, after = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
         if before[:1] == after[:1] == (1,) and node.input[1] in known:
-            target = numpy_helper.to_array(known[node.input[1]]).reshape(-1)
+            target = array_of(known[node.input[1]]).reshape(-1)
             node.input[1] = edit.constant([0, *target[1:]], np.int64)

@@ -85,10 +85,10 @@ def _follow(text: str, pod: Pod, wanted: Wanted) -> None:
 def served(file: Path) -> Served:
     """Return what a predictor shows for a file: what its card says, or the digest of the file that it prepares."""
     from weights_sync.prepare import is_prepared, read_card  # noqa: PLC0415 - ONNX is slow to import
-    from weights_sync.prepare.checks import read_model  # noqa: PLC0415
+    from weights_sync.prepare.skeleton import read_skeleton  # noqa: PLC0415
 
     try:
-        model, _ = read_model(file)
+        model = read_skeleton(file).model
         if is_prepared(model):
             card = read_card(model)
             return Served(card.digest, card.family, card.task)
