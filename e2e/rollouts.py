@@ -7,18 +7,20 @@ import subprocess
 import sys
 from typing import Any, Final
 
-# Short steps, and a latency limit that a machine shared with other work keeps to.
-LIMITS: Final = ("--step-seconds", "5", "--min-requests", "10", "--max-p95-ratio", "3", "--ready-seconds", "400")
+# Few and short steps, and a latency limit that a machine shared with other work keeps to.
+PACE: Final = ("--steps", "25,100", "--step-seconds", "3", "--routed-seconds", "3", "--ready-seconds", "300")
+LIMITS: Final = ("--min-requests", "10", "--max-p95-ratio", "3")
 
 
-def rollout(namespace: str, model: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a rollout of a model to its end."""
-    command = [sys.executable, "-m", "yolo_client", "rollout", model, "-n", namespace, "--json"]
-    return subprocess.run([*command, *LIMITS, *arguments], capture_output=True, text=True, timeout=1500, check=False)
+def started(namespace: str, model: str, *arguments: str) -> subprocess.Popen[str]:
+    """Begin a rollout of a model."""
+    command = [sys.executable, "-m", "yolo_client", "rollout", model, "-n", namespace, "--json", *PACE, *LIMITS]
+    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def steps_of(done: subprocess.CompletedProcess[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return a rollout's steps and its verdict."""
-    assert not done.stderr, done.stderr
-    *steps, verdict = (json.loads(line) for line in done.stdout.splitlines())
-    return steps, verdict
+def ended(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
+    """Wait for a rollout; return its exit status, its steps, and its verdict."""
+    out, errors = process.communicate(timeout=900)
+    assert not errors, errors
+    *steps, verdict = (json.loads(line) for line in out.splitlines())
+    return process.returncode, steps, verdict

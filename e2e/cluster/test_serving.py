@@ -6,7 +6,8 @@ import json
 import subprocess
 
 import pytest
-from helm import Release
+import yaml
+from helm import ROOT, Release
 from through_gateway import Served
 
 from yolo_client.demo import generated_samples
@@ -30,8 +31,7 @@ def release(namespace, release) -> Release:
 def served(request, release, namespace, gateway) -> Served:
     """Return a model as clients reach it."""
     model = request.param
-    # The chart's route in the split topology, KServe's own else.
-    host = f"{model}.{namespace.name}.example.com" if model == "shapes" else f"{model}-{namespace.name}.example.com"
+    host = f"{model}.{namespace.name}.example.com"
     gateway.routed(host, f"/v2/models/{model}/ready")
     return Served(gateway.address, host, model)
 
@@ -107,6 +107,26 @@ def test_no_pod_may_do_what_serving_does_not_need(served, namespace) -> None:
             )
             said = namespace.kubectl("exec", name, "-c", container["name"], "--", "python", "-c", script)
             assert json.loads(said) == [65532, [WRITABLE], False], container["name"]
+
+
+def test_kserves_own_host_leads_to_the_model_too(namespace, gateway, release) -> None:
+    gateway.routed(f"near-{namespace.name}.example.com", "/v2/models/near/ready")
+
+
+def test_pods_of_a_service_written_by_hand_are_the_pod_monitors_too(namespace, release, eventually) -> None:
+    written = yaml.safe_load((ROOT / "manifests" / "samples" / "shapes.yaml").read_text())
+    written["metadata"] = {"name": "by-hand"}
+    namespace.apply(written)
+
+    def labels() -> dict[str, str]:
+        return namespace.get("deployment", "by-hand-predictor")["spec"]["template"]["metadata"]["labels"]
+
+    found = eventually(labels, "KServe's Deployment")
+    assert {name: found.get(f"app.kubernetes.io/{name}") for name in ("name", "instance")} == {
+        "name": "yolo-kserve",
+        "instance": release.name,
+    }
+    namespace.kubectl("delete", "isvc", "by-hand", "--wait=false")
 
 
 def test_an_upgrade_that_helm_does_is_one_that_helm_takes_back(release, namespace) -> None:
