@@ -1,6 +1,7 @@
 """Preparing a large model leaves its weights on the disk, and gives the bytes that it gives of a model in memory."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_networks import widened, yolov5, yolov8, yolox
 
-from weights_sync.errors import DamagedModelError, SourceError
+from weights_sync.errors import DamagedModelError, SourceError, WeightsError
 from weights_sync.make import make
 from weights_sync.order import Order
 from weights_sync.prepare import prepare_model
@@ -99,6 +100,25 @@ def test_a_file_that_changes_while_it_is_prepared_is_not_taken(tmp_path):
     os.utime(file, ns=(1, 1))
     with pytest.raises(SourceError, match=r"net.onnx changed while it was read: try again"):
         list(made.pieces())
+
+
+def test_damaged_files_raise_nothing_but_our_errors(tmp_path):
+    file, chance, refused = saved(yolox(decoded=True, size=960), tmp_path), random.Random(7), []
+    data = file.read_bytes()
+    assert any(find_note(tensor.raw_data) for tensor in read_skeleton(file).model.graph.initializer)
+    for _ in range(150):
+        broken = bytearray(data)
+        for _ in range(chance.randint(1, 6)):
+            broken[chance.choice([chance.randrange(1500), len(data) - chance.randrange(1, 1500)])] = chance.randrange(
+                256
+            )
+        file.write_bytes(broken[: chance.choice([len(data), chance.randrange(len(data))])])
+        try:
+            prepared_file(file)
+        except WeightsError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert not [reason for reason in refused if "\n" in reason]
 
 
 def test_what_only_looks_like_a_note_is_taken_for_the_bytes_it_is(tmp_path):

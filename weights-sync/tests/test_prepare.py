@@ -28,10 +28,10 @@ def pictures(count=1, size=SIZE, seed=3):
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-def original(model, images, *, scale=255.0, bgr=False, channels_last=False):
+def original(model, images, *, scale=255.0, mean=0.0, bgr=False, channels_last=False):
     """Run the unprepared network the way its authors do, a picture at a time."""
     entry = model.graph.input[0]
-    value = (images[..., ::-1] if bgr else images) / scale
+    value = ((images[..., ::-1] if bgr else images) - np.float64(mean)) / scale
     value = value if channels_last else value.transpose(0, 3, 1, 2)
     dtype = np.float16 if entry.type.tensor_type.elem_type == HALF else np.float32
     outputs = [run(model, **{entry.name: value[at : at + 1].astype(dtype)}) for at in range(len(value))]

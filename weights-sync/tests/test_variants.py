@@ -6,7 +6,7 @@ from test_prepare import SIZE, agree, best, original, pictures, run
 from tiny_networks import STRIDES, yolox
 from tiny_networks import yolov5 as plain_yolov5
 from tiny_networks import yolov8 as plain_yolov8
-from tiny_variants import raw_yolov7, yolov3_tiny, yolov6, yolov8, yolox_of_any_size
+from tiny_variants import NANODET_STRIDES, nanodet, raw_yolov7, yolov3_tiny, yolov6, yolov8, yolox_of_any_size
 
 from weights_sync.errors import UnsupportedModelError
 from weights_sync.prepare import prepare_model, read_card
@@ -79,6 +79,36 @@ def test_yolox_of_any_size_is_put_on_the_grid_of_the_picture():
     strides = np.concatenate([np.full((64 * 96 // stride**2, 1), stride) for stride in STRIDES])
     boxes = np.concatenate([(table[:, :2] + grid) * strides, np.exp(table[:, 2:4]) * strides], 1)
     agree(run(prepared, images=images), best(boxes, table[:, 4:5] * table[:, 5:]))
+
+
+def distances(table, classes, size):
+    """Decode NanoDet's rows (N, classes + 32): centres and sizes (N, 4), one cell after the other."""
+    cells = [(x, y, s) for s in NANODET_STRIDES for y in range(size // s) for x in range(size // s)]
+    boxes = []
+    for row, (x, y, stride) in zip(table, cells, strict=True):
+        bins = np.exp(row[classes:].astype(np.float64)).reshape(4, 8)
+        left, top, right, bottom = (bins * np.arange(8)).sum(1) / bins.sum(1)
+        boxes.append((x + (right - left) / 2, y + (bottom - top) / 2, left + right, top + bottom))
+        boxes[-1] = [number * stride for number in boxes[-1]]
+    return np.array(boxes)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize(("classes", "size"), [(3, 64), (80, 128), (52, 64), (107, 64)])
+def test_nanodet_gives_boxes_by_their_distances(classes, size, opset):
+    model, images = nanodet(classes=classes, size=size, opset=opset), pictures(size=size)
+    mean, deviation = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
+    table = original(model, images, scale=deviation, mean=mean, bgr=True)["output"][0]
+    prepared = prepare_model(model)
+    card = read_card(prepared)
+    assert (card.family, card.placement, card.nms, len(card.labels)) == ("nanodet", "stretch", True, classes)
+    agree(run(prepared, images=images), best(distances(table, classes, size), table[:, :classes]))
+
+
+def test_nanodet_takes_pictures_of_any_size_when_asked():
+    dynamic, images = prepare_model(nanodet(), dynamic=True), pictures(size=128)
+    expected = run(prepare_model(nanodet(size=128)), images=images)
+    agree(run(dynamic, images=images), [expected[name][0] for name in ("boxes", "scores", "class_ids")])
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,12 @@ class Sketch:
         bias = self.tensor(self.random.normal(0, 1, channels))
         return self.op("Conv", source, weights, bias, strides=[stride, stride])
 
+    def weaken(self, factor):
+        """Divide the weights of the last convolution."""
+        weights = self.initializers[-2]
+        array = numpy_helper.to_array(weights) / np.array(factor, GIVES[self.dtype])
+        weights.CopyFrom(numpy_helper.from_array(array, weights.name))
+
     def numbers(self, *values):
         return self.tensor(values, np.int64)
 
@@ -133,15 +139,9 @@ def yolox(*, classes=3, size=64, decoded=False, dtype=TensorProto.FLOAT, opset=1
     for stride in STRIDES:
         box = sketch.conv("pixels", stride, 4)
         # Pixels reach 255 here: weights that keep the logarithms and logits small.
-        weights = sketch.initializers[-2]
-        weights.CopyFrom(
-            numpy_helper.from_array(numpy_helper.to_array(weights) / np.array(100, GIVES[dtype]), weights.name)
-        )
+        sketch.weaken(100)
         rest = sketch.conv("pixels", stride, 1 + classes)
-        weights = sketch.initializers[-2]
-        weights.CopyFrom(
-            numpy_helper.from_array(numpy_helper.to_array(weights) / np.array(100, GIVES[dtype]), weights.name)
-        )
+        sketch.weaken(100)
         level = sketch.op("Concat", box, sketch.op("Sigmoid", rest), axis=1)
         levels.append(sketch.op("Reshape", level, sketch.numbers(1, columns, -1)))
     table = sketch.op("Concat", *levels, axis=2)

@@ -4,6 +4,8 @@ import numpy as np
 from onnx import TensorProto
 from tiny_networks import STRIDES, Sketch, cells
 
+NANODET_STRIDES = (8, 16, 32, 64)
+
 
 def cut(sketch, value, start, stop, axis):
     return sketch.op("Slice", value, *(sketch.numbers(number) for number in (start, stop, axis)))
@@ -27,6 +29,21 @@ def yolov6(*, classes=3, size=64, **metadata):
     sketch.op("Concat", box, sketch.tensor(np.ones((1, cells(size), 1))), rest, axis=2, to="outputs")
     outputs = [("outputs", [1, cells(size), 5 + classes])]
     return sketch.model([("images", [1, 3, size, size])], outputs, 13, metadata)
+
+
+def nanodet(*, classes=3, size=64, opset=11, **metadata):
+    """Rows of classes and the bins of four distances, one a cell of four grids."""
+    sketch, levels, width = Sketch(TensorProto.FLOAT), [], classes + 32
+    for stride in NANODET_STRIDES:
+        grid = sketch.conv("data", stride, width)
+        # Small logits: of a hundred classes many would be certain otherwise, and equal.
+        sketch.weaken(10)
+        likely = sketch.op("Sigmoid", cut(sketch, grid, 0, classes, 1))
+        whole = sketch.op("Concat", likely, cut(sketch, grid, classes, width, 1), axis=1)
+        levels.append(sketch.op("Reshape", whole, sketch.numbers(1, width, -1)))
+    sketch.op("Transpose", sketch.op("Concat", *levels, axis=2), perm=[0, 2, 1], to="output")
+    count = sum((size // stride) ** 2 for stride in NANODET_STRIDES)
+    return sketch.model([("data", [1, 3, size, size])], [("output", [1, count, width])], opset, metadata)
 
 
 def yolov3_tiny(*, classes=3, size=64, **metadata):

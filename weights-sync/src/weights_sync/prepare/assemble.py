@@ -53,7 +53,7 @@ def assemble(
     facts = read_facts(network)
     edit = Editor(network)
     found = kind.decode(edit, facts, candidates, masks)
-    wanted = Wanted(facts.input_dtype, kind.divisor, kind.bgr, facts.channels_last)
+    wanted = Wanted(facts.input_dtype, kind.divisor, kind.bgr, facts.channels_last, kind.mean)
     pixels = normalise(edit, "images", facts.input_name, wanted)
     rename(network.graph, facts.input_name, pixels)
     _publish(edit, facts, found, prototypes)

@@ -119,6 +119,30 @@ def cells(edit: Editor, facts: Facts, stride: int) -> tuple[str, str]:
     return edit.op("Sub", numbers, edit.op("Mul", y, columns)), y
 
 
+def grid(edit: Editor, facts: Facts, strides: tuple[int, ...]) -> tuple[str, str]:
+    """Return each anchor's cell, (N, 2) x y, and stride, (N, 1) pixels; float32, finest grid first, row by row."""
+    if not facts.dynamic:
+        fixed = _cells(*facts.size, strides)
+        return edit.constant(fixed[0], np.float32), edit.constant(fixed[1], np.float32)
+    grids, pixels = [], []
+    for stride in strides:
+        x, y = cells(edit, facts, stride)
+        grids.append(edit.cast(edit.op("Concat", x, y, axis=1), TensorProto.FLOAT))
+        pixels.append(edit.op("Expand", edit.constant([[stride]], np.float32), edit.op("Shape", x)))
+    return edit.op("Concat", *grids, axis=0), edit.op("Concat", *pixels, axis=0)
+
+
+def _cells(height: int, width: int, strides: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return each anchor's cell, (N, 2) x y, and stride, (N, 1) pixels; finest grid first, row by row."""
+    grids, pixels = [], []
+    for stride in strides:
+        rows, columns = -(-height // stride), -(-width // stride)
+        y, x = np.divmod(np.arange(rows * columns), columns)
+        grids.append(np.stack([x, y], 1))
+        pixels.append(np.full((rows * columns, 1), stride))
+    return np.concatenate(grids), np.concatenate(pixels)
+
+
 def in_pixels(edit: Editor, facts: Facts, table: Table, rows: str) -> tuple[str, str]:
     """Return centres and sizes, (B, K, 2) pixels each, of rows (B, K, 4 or more) x y w h picked from a whole table.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from weights_sync.prepare.graph import Editor, all_nodes, reads_of
@@ -15,10 +16,17 @@ class Wanted:
 
     dtype: int
     """`TensorProto` element type."""
-    divisor: float
-    """What the pixels, 0..255, are divided by."""
+    divisor: float | tuple[float, ...]
+    """What the pixels, 0..255, are divided by; of each channel, in the network's order, where they differ."""
     bgr: bool
     channels_last: bool
+    mean: tuple[float, ...] = ()
+    """What is taken off the pixels of each channel before that."""
+
+    def spread(self, numbers: float | tuple[float, ...]) -> npt.NDArray[np.float32]:
+        """Return numbers of all channels, or of each, in a shape that goes with pictures."""
+        array = np.asarray(numbers, np.float32)
+        return array.reshape(-1, 1, 1) if array.ndim and not self.channels_last else array
 
 
 def normalise(edit: Editor, images: str, network_input: str, wanted: Wanted) -> str:
@@ -29,14 +37,16 @@ def normalise(edit: Editor, images: str, network_input: str, wanted: Wanted) -> 
     if wanted.bgr:
         value = edit.op("Gather", value, edit.constant([2, 1, 0], np.int64), axis=channel_axis)
     value = edit.cast(value, TensorProto.FLOAT)
-    if wanted.divisor != 1 and not _fold(edit, network_input, wanted.divisor):
+    if wanted.mean:
+        value = edit.op("Sub", value, edit.constant(wanted.spread(wanted.mean), np.float32))
+    if wanted.divisor != 1 and (wanted.mean or not _fold(edit, network_input, wanted.spread(wanted.divisor))):
         # Not Mul by the reciprocal: in half precision its rounding changes which of two equal boxes comes first.
-        value = edit.op("Div", value, edit.constant(wanted.divisor, np.float32))
+        value = edit.op("Div", value, edit.constant(wanted.spread(wanted.divisor), np.float32))
     # Half precision holds 0..255 exactly, and 0..1 best when it is rounded once.
     return value if wanted.dtype == TensorProto.FLOAT else edit.cast(value, wanted.dtype)
 
 
-def _fold(edit: Editor, network_input: str, divisor: float) -> bool:
+def _fold(edit: Editor, network_input: str, divisor: npt.NDArray[np.float32]) -> bool:
     """Divide the weights of the first convolution in place of its input, which saves a pass over the picture.
 
     Done for one float32 Conv with weights of its own and nothing else on the input: padding with zeros stays zeros.

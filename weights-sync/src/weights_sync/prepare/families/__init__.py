@@ -6,7 +6,7 @@ from functools import partial
 
 from weights_sync.prepare.card import Placement
 from weights_sync.prepare.facts import Facts
-from weights_sync.prepare.families import apart, end2end, listed, raw, yolov5, yolov6, yolov8, yolox
+from weights_sync.prepare.families import apart, end2end, listed, nanodet, raw, yolov5, yolov6, yolov8, yolox
 from weights_sync.prepare.graph import Editor
 from weights_sync.prepare.head import Candidates
 
@@ -26,8 +26,10 @@ class Family:
     decode: Callable[[Editor, Facts, int, int], Candidates]
     """Append the decoding nodes; takes the number of candidates and of mask coefficients."""
     placement: Placement = "center"
-    divisor: float = 255
-    """What the pixels are divided by."""
+    divisor: float | tuple[float, ...] = 255
+    """What the pixels are divided by; of each channel, in the network's order, where they differ."""
+    mean: tuple[float, ...] = ()
+    """What is taken off the pixels of each channel before that."""
     bgr: bool = False
     nms_inside: bool = False
     """Whether no two candidates are the same object."""
@@ -44,6 +46,18 @@ FAMILIES = (
     Family(CHOSEN, listed.fits, listed.matches, end2end.classes, listed.decode, nms_inside=True),
     Family(("yolov7",), raw.fits, raw.matches, raw.classes, partial(raw.decode, anchors=raw.YOLOV7)),
     Family(("yolov5", "yolov7-tiny"), raw.fits, raw.matches, raw.classes, partial(raw.decode, anchors=raw.YOLOV5)),
+    # In front of those with decoded boxes: its four grids are YOLOv6's and YOLOv8's too.
+    Family(
+        ("nanodet",),
+        nanodet.fits,
+        nanodet.matches,
+        nanodet.classes,
+        nanodet.decode,
+        placement="stretch",
+        divisor=nanodet.DEVIATION,
+        mean=nanodet.MEAN,
+        bgr=True,
+    ),
     # In front of YOLOX, whose rows have one column more.
     Family(ANCHOR_FREE, yolov8.fits, yolov8.matches, yolov8.classes, yolov8.decode),
     Family(

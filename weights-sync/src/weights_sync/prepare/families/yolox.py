@@ -3,13 +3,10 @@
 Most exports leave it: x y count from the cell in strides, w h are logarithms of strides.
 """
 
-import numpy as np
-from onnx import TensorProto
-
 from weights_sync.prepare.facts import Facts
 from weights_sync.prepare.families import yolov6
 from weights_sync.prepare.graph import Editor, producers
-from weights_sync.prepare.head import Candidates, Table, cells, class_ids, corners, top
+from weights_sync.prepare.head import Candidates, Table, class_ids, corners, grid, top
 
 STRIDES = (8, 16, 32)
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Exp", "MatMul", "Softmax"})
@@ -62,32 +59,8 @@ def _table(edit: Editor, output: str, width: int) -> Table:
 
 def _on_grid(edit: Editor, facts: Facts, index: str, centres: str, sizes: str) -> tuple[str, str]:
     """Turn raw (B, K, 2) offsets and logarithms into pixels, for the anchors (B, K) in `index`."""
-    grid, strides = _grid(edit, facts)
-    cell = edit.op("Gather", grid, index, axis=0)
+    places, strides = grid(edit, facts, STRIDES)
+    cell = edit.op("Gather", places, index, axis=0)
     stride = edit.op("Gather", strides, index, axis=0)
     centres = edit.op("Mul", edit.op("Add", centres, cell), stride)
     return centres, edit.op("Mul", edit.op("Exp", sizes), stride)
-
-
-def _grid(edit: Editor, facts: Facts) -> tuple[str, str]:
-    """Return each anchor's cell, (N, 2) x y, and stride, (N, 1) pixels; float32, finest grid first, row by row."""
-    if not facts.dynamic:
-        places, pixels = _cells(*facts.size)
-        return edit.constant(places, np.float32), edit.constant(pixels, np.float32)
-    grids, strides = [], []
-    for stride in STRIDES:
-        x, y = cells(edit, facts, stride)
-        grids.append(edit.cast(edit.op("Concat", x, y, axis=1), TensorProto.FLOAT))
-        strides.append(edit.op("Expand", edit.constant([[stride]], np.float32), edit.op("Shape", x)))
-    return edit.op("Concat", *grids, axis=0), edit.op("Concat", *strides, axis=0)
-
-
-def _cells(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each anchor's cell, (N, 2) x y, and stride, (N, 1) pixels; finest grid first, row by row."""
-    grids, strides = [], []
-    for stride in STRIDES:
-        rows, columns = -(-height // stride), -(-width // stride)
-        y, x = np.divmod(np.arange(rows * columns), columns)
-        grids.append(np.stack([x, y], 1))
-        strides.append(np.full((rows * columns, 1), stride))
-    return np.concatenate(grids), np.concatenate(strides)
