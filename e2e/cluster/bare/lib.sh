@@ -37,6 +37,14 @@ node_ctr() { in_node ctr -a /run/containerd/containerd.sock -n k8s.io "$@"; }
 # kubectl with the machine's own files, in the node's network.
 node_kubectl() { nsenter --net="/run/netns/$NODE" "$RUN/bin/kubectl" --kubeconfig "$RUN/admin.kubeconfig" "$@"; }
 
+start() { # start NAME COMMAND…: a daemon inside the node, restarted when it exits, its log in NAME.log
+	local name=$1 pid
+	shift
+	pid=$(node_pid)
+	setsid nsenter -t "$pid" -m -n -p -u -i -C -- "$BARE/node/supervise" "$@" >>"$LOG/$name.log" 2>&1 </dev/null 9>&- &
+	disown
+}
+
 # state_lock: no two of up and down run at once; daemons started under it close fd 9.
 state_lock() {
 	mkdir -p "$STATE"
