@@ -15,7 +15,7 @@ unexport VIRTUAL_ENV
 WEIGHTS ?= yolo://shapes
 MODEL ?= $(if $(filter yolo://shapes,$(WEIGHTS)),shapes,model)
 # What the end-to-end suite's cluster has beside KServe; its tests of the rest are left out without.
-ADDONS ?= knative keda
+ADDONS ?= knative keda netpol
 RUN := $(UV) run --no-sync
 
 help: ## show this
