@@ -10,6 +10,7 @@ import numpy as np
 
 from servekit.inference import InferenceRequest, InferenceResponse, RequestContext
 from servekit.rpc.codec import encode_request, encode_response
+from servekit.rpc.messages import ModelInferResponse
 from servekit.tensors import Tensor
 
 HERE = Path(__file__).parent
@@ -39,7 +40,9 @@ def main() -> None:
         model_version="1",
         parameters={"model.digest": DIGEST, "queue_us": 100, "compute_us": 2000},
     )
-    (HERE / "response.binpb").write_bytes(encode_response(response))
+    # A protobuf map has no order of its own: without being asked, each process writes it in another one.
+    message = ModelInferResponse.FromString(encode_response(response))
+    (HERE / "response.binpb").write_bytes(message.SerializeToString(deterministic=True))
     metadata = {
         "name": MODEL,
         "versions": ["1"],
