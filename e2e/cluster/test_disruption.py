@@ -42,14 +42,15 @@ def pods(namespace, component: str) -> list[str]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("component", ["transformer", "predictor"])
-def test_an_upgrade_loses_no_request(component, served, release, namespace) -> None:
+def test_an_upgrade_loses_no_request(component, served, release, namespace, eventually) -> None:
     before = set(pods(namespace, component))
     with Crowd(served) as crowd:
         crowd.wait_for(20)
         release.install({"models": {"m": {**MODEL, component: {**MODEL[component], "podLabels": {"turn": "two"}}}}})
-        namespace.rolled_out(f"m-{component}", seconds=600)
+        # KServe passes the change on to the Deployment some time after Helm is done.
+        eventually(lambda: before.isdisjoint(pods(namespace, component)), "every pod is a new one", 300)
+        namespace.rolled_out(f"m-{component}", seconds=300)
         crowd.wait_for(20)
-    assert before.isdisjoint(pods(namespace, component))
     assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
 
 
