@@ -57,8 +57,8 @@ class Release:
         self.notes = self.helm(*install, *arguments, stdin=merged)
 
     def uninstall(self) -> None:
-        """Take everything away that was installed, if it was."""
-        self.helm("uninstall", self.name, "--ignore-not-found", "--wait")
+        """Take everything away that was installed, if it was; pods end some time later."""
+        self.helm("uninstall", self.name, "--ignore-not-found")
 
     def helm(self, *arguments: str, stdin: str | None = None) -> str:
         """Return what Helm printed; what it says when it fails is the error's text."""
