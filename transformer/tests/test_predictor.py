@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import grpc
 import numpy as np
@@ -61,9 +63,18 @@ async def test_a_defect_of_the_predictor_is_one_line_without_its_words(predictor
     assert (response.status_code, response.json()["error"]) == (500, "the upstream server failed with INTERNAL")
 
 
-async def test_a_gateway_that_does_not_know_the_predictor_is_no_defect() -> None:
-    async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # HTTP/2 by hand (RFC 9113): our settings, theirs acknowledged, and ":status: 404" (RFC 7541) to each request.
+def frame(kind: int, flags: int, stream: bytes = bytes(4), payload: bytes = b"") -> bytes:
+    """Return a frame of HTTP/2 (RFC 9113)."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream + payload
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Speak HTTP/2 by hand, with a frame for each request's stream; yield the address, and the streams so far."""
+    asked: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Our settings, and theirs acknowledged.
         await reader.readexactly(24)
         writer.write(frame(kind=4, flags=0))
         while len(head := await reader.read(9)) == 9:
@@ -71,16 +82,33 @@ async def test_a_gateway_that_does_not_know_the_predictor_is_no_defect() -> None
             if head[3] == 4 and not head[4]:
                 writer.write(frame(kind=4, flags=1))
             if head[3] == 1:
-                writer.write(frame(kind=1, flags=5, stream=head[5:], payload=b"\x8d"))
+                asked.append(head[5:])
+                writer.write(answer(head[5:]))
 
-    def frame(kind: int, flags: int, stream: bytes = bytes(4), payload: bytes = b"") -> bytes:
-        return len(payload).to_bytes(3) + bytes([kind, flags]) + stream + payload
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
 
-    async with await asyncio.start_server(gateway, "127.0.0.1", 0) as server:
-        predictor = Predictor(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=20)
+
+async def test_a_gateway_that_does_not_know_the_predictor_is_no_defect() -> None:
+    # ":status: 404" (RFC 7541).
+    async with answering(lambda stream: frame(kind=1, flags=5, stream=stream, payload=b"\x8d")) as (address, _):
+        predictor = Predictor(address, timeout_s=20)
         with pytest.raises(errors.Unavailable, match="can't be reached"):
             await predictor.models()
         await predictor.close()
+
+
+async def test_a_server_that_stops_just_as_a_request_comes_is_asked_again() -> None:
+    # RST_STREAM with CANCEL: what a gRPC server does with a request that it has not begun when it is stopped.
+    async with answering(lambda stream: frame(kind=3, flags=0, stream=stream, payload=(8).to_bytes(4))) as (
+        address,
+        asked,
+    ):
+        predictor = Predictor(address, timeout_s=20)
+        with pytest.raises(errors.Unavailable, match="can't be reached"):
+            await predictor.models()
+        await predictor.close()
+    assert len(asked) == 3
 
 
 async def test_a_closed_port_is_a_predictor_that_can_not_be_reached_until_it_opens_again(

@@ -17,7 +17,9 @@ from servekit.rpc.messages import SERVICE, message_class
 _DEFAULT_PORT: Final = 8081
 # gRPC's words for an answer of plain HTTP: a gateway between, as in Knative mode, does not know the predictor yet.
 _NO_GRPC: Final = "http2 header with status"
-# A predictor that goes away mid-request (a rollout, an eviction) is asked again: inference has no side effects.
+# What a predictor that goes away mid-request (a rollout, an eviction) says, or gRPC for it: a server that is stopped
+# cancels what it has not begun. It is asked again, for inference has no side effects.
+_GONE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _SERVICE_CONFIG: Final = orjson.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -29,7 +31,7 @@ _SERVICE_CONFIG: Final = orjson.dumps(
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": [code.name for code in _GONE],
                 },
             }
         ],
@@ -121,7 +123,7 @@ async def _answer(call: Any) -> Any:
         return await call
     except grpc.aio.AioRpcError as error:
         # Only the server's own answers carry trailing metadata of ours; gRPC's words for a dead connection help nobody.
-        dead = error.code() == grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata()
+        dead = error.code() in _GONE and not error.trailing_metadata()
         if dead or _NO_GRPC in (error.details() or ""):
             raise Unavailable("the predictor can't be reached") from error
         raise from_grpc(error.code(), error.details() or error.code().name) from error
