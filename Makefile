@@ -9,6 +9,8 @@ UV := .uv/bin/uv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 export UV_PYTHON_DOWNLOADS := never
+# The machine's own certificates, as pip and curl use: a company's proxy is signed by one of them.
+export UV_SYSTEM_CERTS ?= true
 export UV_PROJECT_ENVIRONMENT := .venv
 unexport VIRTUAL_ENV
 
