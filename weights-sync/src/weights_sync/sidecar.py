@@ -10,10 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from weights_sync.errors import SidecarError, SourceError
-from weights_sync.plain_yaml import AliasError, only_document
+from weights_sync.plain_yaml import only_document
 
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1 << 18
@@ -92,12 +90,7 @@ def read_sidecar(file: Path) -> Sidecar:
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
-    try:
-        found = only_document(data)
-    except AliasError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"is no YAML: {' '.join(str(error).split())[:160]}") from error
+    found = only_document(data)
     if not isinstance(found, dict):
         raise ValueError("holds no keys and values")  # noqa: TRY004 - the caller names the file for all alike
     return found

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from weights_sync.errors import SourceError, UnsupportedModelError
-from weights_sync.plain_yaml import AliasError, first_document, only_document
+from weights_sync.plain_yaml import first_document, only_document
 
 MAX_BYTES = 1 << 20
 MAX_BASES = 16
@@ -66,7 +64,7 @@ def read_config(path: Path) -> tuple[Config, bytes]:
     try:
         fields = _merged(path, texts)
         return _config(path.name, fields), b"".join(texts)
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UnsupportedModelError(f"{path.name} describes no MindYOLO network: {reason}") from error
 
@@ -150,12 +148,7 @@ def _merged(path: Path, texts: list[bytes]) -> Mapping[str, Any]:
     texts.append(text)
     if len(text) > MAX_BYTES or len(texts) > MAX_BASES:
         raise UnsupportedModelError(f"{path.name} is no model YAML: over {MAX_BYTES} bytes or {MAX_BASES} base files")
-    try:
-        own = first_document(text)
-    except AliasError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UnsupportedModelError(f"{path.name} is no YAML") from error
+    own = first_document(text)
     if not isinstance(own, dict):
         raise UnsupportedModelError(f"{path.name} is no model YAML: it holds no keys and values")
     fields: Mapping[str, Any] = {}
