@@ -12,47 +12,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from api.stage import ADDRESSES, SOURCE, kubectl
+from api.objects import canary_service, component, route, service, services, split, weights
+from api.stage import ADDRESSES, kubectl
 
-from yolo_client.rollout.api import Api, ClusterFailed, NotFound, object_path
-from yolo_client.rollout.patience import Patience
-from yolo_client.rollout.services import pods_of, service_path
-from yolo_client.rollout.strategies.choose import strategy_of
+from yolo_client.rollout.api import Api, NotFound
+from yolo_client.rollout.services import service_path
 
 RBAC = Path(__file__).resolve().parents[2] / "docs/how-to/rollout-rbac.yaml"
 LIMITS = ("--min-requests", "8", "--max-p95-ratio", "3", "--ready-seconds", "20", "--routed-seconds", "0")
 FAST = ("--step-seconds", "1", *LIMITS)
-
-
-def model(source: str) -> dict:
-    return {"name": "kserve-container", "modelFormat": {"name": "yolo"}, "storageUri": source}
-
-
-def service(name: str = "m", mode: str = "Standard", **spec) -> dict:
-    annotations = {"serving.kserve.io/deploymentMode": mode}
-    predictor = {"minReplicas": 2, "maxReplicas": 4, "model": model("yolo://shapes")}
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": name, "annotations": annotations},
-        "spec": {"predictor": predictor, **spec},
-    }
-
-
-def canary_service(source: str) -> dict:
-    document = service("m-canary")
-    document["spec"]["predictor"]["model"] = model(source)
-    return document
-
-
-def route(shares: dict[str, int]) -> dict:
-    refs = [{"name": name, "port": 80, "weight": weight} for name, weight in shares.items()]
-    return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
-        "metadata": {"name": "m-route"},
-        "spec": {"rules": [{"matches": [{"path": {"value": "/"}}], "backendRefs": refs}]},
-    }
 
 
 @pytest.fixture
@@ -293,95 +261,6 @@ def test_the_documented_role_is_enough(namespace, collocated, rollout) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture
-def api(namespace) -> Api:
-    return Api(namespace.name)
-
-
-def split(namespace, source: str = "yolo://shapes") -> None:
-    arguments = ["--model_name=m", "--predictor_host=m-predictor-grpc:8081"]
-    container = {"name": "kserve-container", "image": "none", "args": arguments}
-    document = service(transformer={"containers": [container]})
-    document["spec"]["predictor"]["model"]["storageUri"] = source
-    selector = {"serving.kserve.io/inferenceservice": "m", "component": "predictor"}
-    headless = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "m-predictor-grpc"},
-        "spec": {"clusterIP": "None", "selector": selector, "ports": [{"port": 8081}]},
-    }
-    namespace.apply(document, headless, route({"m-transformer": 1}))
-
-
-def weights(namespace) -> dict[str, int]:
-    (rule,) = namespace.get("httproute", "m-route")["spec"]["rules"]
-    return {ref["name"]: ref["weight"] for ref in rule["backendRefs"]}
-
-
-def services(namespace) -> list[str]:
-    return [each["metadata"]["name"] for each in namespace.get("inferenceservices")["items"]]
-
-
-def component(service_name: str, kind: str) -> dict[str, str]:
-    return {"serving.kserve.io/inferenceservice": service_name, "component": kind}
-
-
-def test_a_split_canary_is_made_weighed_and_taken_away(namespace, api) -> None:
-    split(namespace)
-    strategy = strategy_of(api, "m", Patience(routed_s=0))
-    assert (strategy.percent(), strategy.sources()) == (-1, ("yolo://shapes", ""))
-    strategy.create("same")
-    assert (strategy.percent(), strategy.sources()) == (0, ("yolo://shapes", "same"))
-    canary = namespace.get("inferenceservice", "m-canary")
-    assert "--predictor_host=m-canary-predictor-grpc:8081" in canary["spec"]["transformer"]["containers"][0]["args"]
-    headless = namespace.get("service", "m-canary-predictor-grpc")
-    assert headless["spec"]["clusterIP"] == "None"
-    assert headless["spec"]["selector"] == component("m-canary", "predictor")
-    assert headless["metadata"]["ownerReferences"][0]["uid"] == canary["metadata"]["uid"]
-    strategy.weigh(25)
-    assert strategy.percent() == 25
-    assert weights(namespace) == {"m-transformer": 75, "m-canary-transformer": 25}
-    strategy.roll_back()
-    assert weights(namespace) == {"m-transformer": 1}
-    assert strategy.percent() == -1
-    assert strategy.sources() == ("yolo://shapes", "")
-
-
-def test_a_collocated_canary_is_told_the_models_name_in_both_containers(namespace, api) -> None:
-    namespace.apply(service(), route({"m-predictor": 1}))
-    containers = ("kserve-container", "transformer-container")
-    namespace.pod("p", "yolo://shapes", "10.89.0.11", component("m", "predictor"), containers=containers)
-    strategy_of(api, "m", Patience(routed_s=0)).create("same")
-    predictor = namespace.get("inferenceservice", "m-canary")["spec"]["predictor"]
-    assert predictor["model"]["args"] == ["--model_name=m"]
-    assert predictor["containers"] == [{"name": "transformer-container", "args": ["--model_name=m"]}]
-    assert strategy_of(api, "m", Patience()).sources() == ("yolo://shapes", "same")
-
-
-def test_a_split_canary_is_promoted_once_the_stable_pods_have_its_weights(namespace, api) -> None:
-    split(namespace)
-    strategy = strategy_of(api, "m", Patience(ready_s=2, routed_s=0))
-    strategy.create("same")
-    namespace.pod("p", "yolo://shapes", "10.89.0.11", component("m", "predictor"))
-    with pytest.raises(ClusterFailed, match="a stable version with the weights same did not come about"):
-        strategy.promote()
-    assert weights(namespace) == {"m-transformer": 0, "m-canary-transformer": 100}
-    namespace.pod("p", "same", "10.89.0.11", component("m", "predictor"))
-    strategy.promote()
-    assert strategy.sources() == ("same", "")
-    assert weights(namespace) == {"m-transformer": 1}
-
-
-def test_a_promotion_that_fails_half_way_gives_the_stable_version_its_own_weights_back(namespace, api) -> None:
-    split(namespace)
-    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
-    strategy.create("same")
-    with pytest.raises(ClusterFailed):
-        strategy.promote()
-    strategy.roll_back()
-    assert strategy.sources() == ("yolo://shapes", "")
-
-
 def test_a_split_rollout_reaches_both_transformers(namespace, serve, rollout) -> None:
     split(namespace)
     for name, version in (("m", "yolo://shapes"), ("m-canary", "shuffled")):
@@ -408,100 +287,3 @@ def test_a_split_model_in_knative_mode_is_refused(namespace, rollout) -> None:
     done = rollout("--to", "same")
     assert done.returncode == 2
     assert "in Knative mode" in done.stderr
-
-
-def knative(namespace, percent: int | None, source: str, **names: str) -> None:
-    document = service(mode="Knative")
-    document["spec"]["predictor"]["model"]["storageUri"] = source
-    if percent is not None:
-        document["spec"]["predictor"]["canaryTrafficPercent"] = percent
-    namespace.apply(document)
-    namespace.status("inferenceservice", "m", {"deploymentMode": "Knative", "components": {"predictor": names}})
-
-
-def revision(namespace, name: str, source: str) -> None:
-    namespace.apply(
-        {
-            "apiVersion": "serving.knative.dev/v1",
-            "kind": "Revision",
-            "metadata": {"name": name, "annotations": {SOURCE: source}},
-            "spec": {"containers": [{"image": "none"}]},
-        }
-    )
-
-
-def test_a_knative_canary_is_read_from_its_revisions(namespace, api) -> None:
-    revision(namespace, "r1", "yolo://shapes")
-    knative(namespace, 25, "same", latestRolledoutRevision="r1", latestReadyRevision="r2", latestCreatedRevision="r2")
-    strategy = strategy_of(api, "m", Patience())
-    assert (strategy.percent(), strategy.sources()) == (25, ("yolo://shapes", "same"))
-    namespace.pod("old", "yolo://shapes", "10.89.0.11", {"serving.knative.dev/revision": "r1"})
-    namespace.pod("new", "same", "10.89.0.11", {"serving.knative.dev/revision": "r2"})
-    found = [[pod.name for pod in pods_of(api, each.answering)] for each in strategy.selectors()]
-    assert found == [["old"], ["new"]]
-    strategy.weigh(50)
-    assert strategy.percent() == 50
-
-
-def test_a_knative_model_whose_weights_are_rolled_out_has_no_canary(namespace, api) -> None:
-    revision(namespace, "r1", "yolo://shapes")
-    knative(namespace, None, "yolo://shapes", latestRolledoutRevision="r1", latestCreatedRevision="r1")
-    strategy = strategy_of(api, "m", Patience())
-    assert (strategy.percent(), strategy.sources()) == (-1, ("yolo://shapes", ""))
-
-
-def test_a_knative_rollback_ends_with_the_old_weights_and_no_split(namespace, api) -> None:
-    for name in ("r1", "r3"):
-        revision(namespace, name, "yolo://shapes")
-    # As it is once Knative has made the revision of the restored spec.
-    knative(namespace, 25, "same", latestRolledoutRevision="r1", latestReadyRevision="r3", latestCreatedRevision="r3")
-    strategy_of(api, "m", Patience(ready_s=5)).roll_back()
-    predictor = namespace.get("inferenceservice", "m")["spec"]["predictor"]
-    assert predictor["model"]["storageUri"] == "yolo://shapes"
-    assert "canaryTrafficPercent" not in predictor
-
-
-def test_a_knative_promotion_ends_with_all_traffic_on_the_new_weights(namespace, api) -> None:
-    revision(namespace, "r1", "yolo://shapes")
-    traffic = [{"revisionName": "r2", "percent": 100, "latestRevision": True}]
-    knative(
-        namespace,
-        100,
-        "same",
-        latestRolledoutRevision="r2",
-        previousRolledoutRevision="r1",
-        latestReadyRevision="r2",
-        latestCreatedRevision="r2",
-        traffic=traffic,
-    )
-    strategy = strategy_of(api, "m", Patience(ready_s=5))
-    assert strategy.sources() == ("yolo://shapes", "same")
-    strategy.promote()
-    assert "canaryTrafficPercent" not in namespace.get("inferenceservice", "m")["spec"]["predictor"]
-
-
-def test_a_change_that_meets_another_is_made_again(namespace, api) -> None:
-    namespace.apply(service())
-    path = service_path(api, "m")
-    interference = iter([True, True])
-
-    def change(document: dict) -> dict:
-        if next(interference, False):
-            kubectl("-n", namespace.name, "annotate", "isvc", "m", f"at={time.time_ns()}", "--overwrite")
-        return {**document, "metadata": {**document["metadata"], "labels": {"changed": "yes"}}}
-
-    after = api.edit(path, change)
-    assert after["metadata"]["labels"] == {"changed": "yes"}
-    assert "at" in after["metadata"]["annotations"]
-
-
-def test_what_the_cluster_refuses_is_said_in_its_words(namespace, api) -> None:
-    namespace.apply(service())
-    wrong = {"predictor": {"canaryTrafficPercent": "all"}}
-    with pytest.raises(ClusterFailed, match="canaryTrafficPercent") as error:
-        api.edit(service_path(api, "m"), lambda document: {**document, "spec": wrong})
-    assert "\n" not in str(error.value)
-
-
-def test_what_is_not_there_may_be_deleted(api) -> None:
-    api.delete(object_path("v1", api.namespace, "configmaps", "none"))

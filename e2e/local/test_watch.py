@@ -407,7 +407,7 @@ def test_weights_on_trial_do_not_stay_on_the_disk_while_the_predictor_is_away(
     predictor = start_predictor(dest, "alone")
     watcher = start_watcher(source.url, dest, at=predictor)
     wait_for(lambda: predictor.digest("alone") == digest(OLD))
-    wait_for(lambda: watcher.metric("yolo_weights_last_success_timestamp_seconds") > 0)
+    wait_for((dest / ".weights-sync" / "watch.json").is_file)  # the watcher has seen it too
 
     # Placed by a hand that the predictor was not told of, and both die.
     assert watcher.stop(signal.SIGKILL) == -signal.SIGKILL
