@@ -36,7 +36,8 @@ provider() {
 
 # --- programs --------------------------------------------------------------------------------------------------------
 PROGRAMS=$CLUSTER/programs
-GO_FLAGS=(-trimpath -buildvcs=false)
+# Nobody debugs them: without DWARF they take an eighth less time to compile.
+GO_FLAGS=(-trimpath -buildvcs=false -gcflags=all=-dwarf=false)
 export CGO_ENABLED=0 GOTOOLCHAIN=local
 unset GOFLAGS
 
