@@ -9,7 +9,7 @@ import pytest
 import shapes_variants
 from helm import IN_CLUSTER, Release
 from in_cluster import file_server
-from rollouts import ended, started
+from rollouts import STRICT, ended, started
 from through_gateway import Crowd, Served
 
 TOPOLOGIES = ("split", "collocated")
@@ -104,7 +104,7 @@ def test_weights_with_wrong_labels_get_no_traffic(model) -> None:
 @collocated
 @pytest.mark.timeout(600)
 def test_slow_weights_are_rolled_back(model) -> None:
-    status, steps, verdict = model.roll_out("slow")
+    status, steps, verdict = model.roll_out("slow", *STRICT)
     assert status == 3, verdict
     assert steps[-1]["agreement"]["ratio"] > 0.9
     assert "times the stable version's" in verdict["reason"]
