@@ -49,7 +49,8 @@ def answered(namespace) -> dict[str, float]:
 
 @pytest.mark.timeout(1200)
 def test_the_predictor_scales_out_under_load_and_back(served, namespace, eventually: Callable) -> None:
-    assert ready_predictors(namespace) == 1
+    # Starting takes CPU time too, and on a busy machine the autoscaler may answer to that.
+    eventually(lambda: ready_predictors(namespace) == 1, "one predictor is there", 300)
     with Crowd(served, users=4) as crowd:
         eventually(lambda: ready_predictors(namespace) == 2, "two predictors are ready", 400)
         eventually(lambda: min(answered(namespace).values()) > 20, "both predictors answer", 120)
