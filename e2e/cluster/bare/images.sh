@@ -48,7 +48,7 @@ make_base() { # make_base DIR
 dockerfile_image() {
 	local name=$1 context=$2 file=$3 key
 	shift 3
-	key=$( { context_files "$context" | xargs -0r sha256sum; sha256sum <"$file"; printf '%s\n' "$@" "$(key_of "$BARE/base")"; } |
+	key=$( { context_files "$context" | xargs -0r sha256sum | sed "s|  $(cd "$context" && pwd)/|  |"; sha256sum <"$file"; printf '%s\n' "$@" "$(key_of "$BARE/base")"; } |
 		sha256sum | cut -d' ' -f1)
 	base_image
 	cached "images/$(slug "$name")" "$key" make_dockerfile "$name" "$context" "$file" "$@"
