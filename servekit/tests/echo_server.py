@@ -1,8 +1,9 @@
 """A server of toy models, for the tests: `python echo_server.py HTTP_PORT GRPC_PORT [OPTIONS_AS_JSON]`.
 
 Model `echo` returns its inputs; inputs with these names do something first:
-`delay_s` computes that long in the executor, `fail` raises a defect, `error` raises the class of that name,
-`loop` is answered with the event loop's module, `late` raises the interpreter's own TimeoutError.
+`delay_s` computes that long in the executor, `until` till there is a file of that name, `fail` raises a defect,
+`error` raises the class of that name, `loop` is answered with the event loop's module, `late` raises the
+interpreter's own TimeoutError.
 With the option `gate`, models load once there is a file of that name.
 """
 
@@ -34,6 +35,12 @@ def burn(seconds: float) -> None:
         sum(range(1000))
 
 
+def burn_until(end: Path) -> None:
+    end.with_suffix(".begun").touch()
+    while not end.exists():
+        burn(0.01)
+
+
 class Echo(ServedModel):
     def __init__(self, name: str, executor: BoundedExecutor, load: int) -> None:
         super().__init__(name, "3")
@@ -61,6 +68,8 @@ class Echo(ServedModel):
         if "delay_s" in arrays:
             completed = await self.executor.run(burn, float(arrays["delay_s"].flat[0]))
             request.context.durations_ns.update(queue=completed.queued_ns, compute=completed.ran_ns)
+        if "until" in arrays:
+            await self.executor.run(burn_until, Path(arrays["until"].flat[0].decode()))
         view = all(not array.flags.owndata and not array.flags.writeable for array in arrays.values())
         trace = " ".join(f"{name}={value}" for name, value in request.context.trace)
         told = {"views": view, "waiting": self.executor.waiting, "trace": trace}

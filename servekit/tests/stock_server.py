@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import kserve
 
@@ -17,8 +18,11 @@ class Echo(kserve.Model):
         if isinstance(payload, dict):
             return payload
         first = payload.inputs[0]
-        if first.name == "delay_s":
-            time.sleep(float(first.as_numpy().flat[0]))
+        if first.name == "until":
+            end = Path(first.data[0])
+            end.with_suffix(".begun").touch()
+            while not end.exists():
+                time.sleep(0.01)
         if first.name == "fail":
             raise RuntimeError("/secret/path exploded")
         if first.name == "not_ready":

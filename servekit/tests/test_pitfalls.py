@@ -10,12 +10,12 @@ import gzip
 import json
 import select
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
+import httpx2
 import kserve
 import numpy as np
 import orjson
@@ -85,15 +85,21 @@ def test_p8_the_loop_that_serves_is_uvloops(server):
     assert server.infer(one("loop", "FP32", 1.0)).json()["outputs"][0]["data"] == ["uvloop"]
 
 
-def test_p9_the_server_is_live_while_a_model_computes(server, stock):
+def test_p9_the_server_is_live_while_a_model_computes(server, stock, tmp_path):
     """Stock: a `predict` that is not async holds the event loop, and liveness with it."""
-    for tested, lives in ((server, True), (stock, False)):
+    for name, tested, lives in (("server", server, True), ("stock", stock, False)):
+        end = tmp_path / name
         with ThreadPoolExecutor(1) as pool:
-            computing = pool.submit(tested.infer, one("delay_s", "FP32", 2.0))
-            # The request has arrived when probes begin, and each of them must be answered before it is.
-            time.sleep(0.5)
-            answered = tested.http.get("/v2/health/live").status_code == 200 and not computing.done()
-            assert answered is lives
+            computing = pool.submit(tested.infer, one("until", "BYTES", str(end)))
+            try:
+                tested.wait_until(end.with_suffix(".begun").exists)
+                if lives:
+                    assert tested.http.get("/v2/health/live").status_code == 200
+                else:
+                    with pytest.raises(httpx2.ReadTimeout):
+                        tested.http.get("/v2/health/live", timeout=1)
+            finally:
+                end.touch()
             assert computing.result().status_code == 200
 
 
