@@ -22,8 +22,11 @@ import yaml
 from helm import Release
 from kubernetes import client, config
 
+from yolo_client.client import RequestFailed
+
 FAILURES = Path(__file__).resolve().parents[2] / "out" / "e2e"
 Found = TypeVar("Found")
+_MAY_PASS = (AssertionError, httpx2.HTTPError, RequestFailed, client.ApiException, subprocess.CalledProcessError)
 
 
 def eventually(probe: Callable[[], Found], what: str, seconds: float = 60) -> Found:
@@ -37,7 +40,7 @@ def eventually(probe: Callable[[], Found], what: str, seconds: float = 60) -> Fo
             if found := probe():
                 return found
             last = found
-        except (AssertionError, httpx2.HTTPError, client.ApiException, subprocess.CalledProcessError) as error:
+        except _MAY_PASS as error:
             last = getattr(error, "stderr", None) or error
         if time.monotonic() > end:
             pytest.fail(f"{what}: not within {seconds:.0f} s; last: {last}")

@@ -15,6 +15,7 @@ import grpc
 import httpx2
 import orjson
 import pytest
+from patience import wait_for
 
 from servekit.inference import InferenceRequest, RequestContext
 from servekit.rpc.codec import encode_request
@@ -130,11 +131,3 @@ def codes_logged(log: Path) -> dict[str, Counter[str]]:
         if line["event"] == "request" and line["call"] in {"detect", "infer"}:
             codes[line["protocol"]][line["code"]] += 1
     return codes
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came to that")

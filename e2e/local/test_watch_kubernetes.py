@@ -8,26 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import yaml
+from patience import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_TO = ROOT / "docs" / "how-to" / "watch.md"
 NAMESPACE = "models"
-_PATIENCE_S = 120
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + _PATIENCE_S
-    while not condition():
-        assert time.monotonic() < until, "it never came to that"
-        time.sleep(0.05)
 
 
 def documents(kind: str) -> list[dict[str, Any]]:
@@ -101,7 +93,7 @@ class Watcher:
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(_PATIENCE_S) == 0
+            assert self.process.wait(PATIENCE_S) == 0
 
     def lines(self, event: str) -> list[dict[str, str]]:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]

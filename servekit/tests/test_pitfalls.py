@@ -11,6 +11,7 @@ import json
 import select
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -85,22 +86,25 @@ def test_p8_the_loop_that_serves_is_uvloops(server):
     assert server.infer(one("loop", "FP32", 1.0)).json()["outputs"][0]["data"] == ["uvloop"]
 
 
+@contextmanager
+def computing(server, end):
+    """The model has begun and goes on computing within this block."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.infer, one("until", "BYTES", str(end)))
+        try:
+            server.wait_until(end.with_suffix(".begun").exists)
+            yield
+        finally:
+            end.touch()
+        assert answer.result().status_code == 200
+
+
 def test_p9_the_server_is_live_while_a_model_computes(server, stock, tmp_path):
     """Stock: a `predict` that is not async holds the event loop, and liveness with it."""
-    for name, tested, lives in (("server", server, True), ("stock", stock, False)):
-        end = tmp_path / name
-        with ThreadPoolExecutor(1) as pool:
-            computing = pool.submit(tested.infer, one("until", "BYTES", str(end)))
-            try:
-                tested.wait_until(end.with_suffix(".begun").exists)
-                if lives:
-                    assert tested.http.get("/v2/health/live").status_code == 200
-                else:
-                    with pytest.raises(httpx2.ReadTimeout):
-                        tested.http.get("/v2/health/live", timeout=1)
-            finally:
-                end.touch()
-            assert computing.result().status_code == 200
+    with computing(server, tmp_path / "server"):
+        assert server.http.get("/v2/health/live").status_code == 200
+    with computing(stock, tmp_path / "stock"), pytest.raises(httpx2.ReadTimeout):
+        stock.http.get("/v2/health/live", timeout=1)
 
 
 def test_p10_the_server_is_ready_only_when_its_models_are(servers, gate, stock):

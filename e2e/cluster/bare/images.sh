@@ -48,24 +48,23 @@ make_base() { # make_base DIR
 dockerfile_image() {
 	local name=$1 context=$2 file=$3 key
 	shift 3
-	key=$( { context_files "$context" | xargs -0r sha256sum | sed "s|  $(cd "$context" && pwd)/|  |"; sha256sum <"$file"; printf '%s\n' "$@" "$(key_of "$BARE/base")"; } |
-		sha256sum | cut -d' ' -f1)
+	key=$( { context_sums "$context"; sha256sum <"$file"; printf '%s\n' "$@" "$(key_of "$BARE/base")"; } | sha256sum | cut -d' ' -f1)
 	base_image
 	cached "images/$(slug "$name")" "$key" make_dockerfile "$name" "$context" "$file" "$@"
 }
 
-# The files of a context that git does not ignore. A .dockerignore that begins with * names what is let in.
-context_files() {
-	local list
-	local -a paths=()
-	if [ "$(grep -m 1 '^[^#]' "$1/.dockerignore" 2>/dev/null)" = '*' ]; then
-		mapfile -t paths < <(sed -nE '/^!/{s/^!//p;d}; /^#|^\*?$/d; s/.*/:(exclude,glob)&\n:(exclude,glob)&\/**/p' "$1/.dockerignore")
+# A checksum for each of a context's files that git does not ignore. A .dockerignore that begins with * names what is let in.
+context_sums() (
+	paths=()
+	cd "$1" || exit
+	if [ "$(grep -m 1 '^[^#]' .dockerignore 2>/dev/null)" = '*' ]; then
+		mapfile -t paths < <(sed -nE '/^!/{s/^!//p;d}; /^#|^\*?$/d; s/.*/:(exclude,glob)&\n:(exclude,glob)&\/**/p' .dockerignore)
 	fi
 	list=$(mktemp)
-	git -C "$1" ls-files -z --cached --others --exclude-standard -- "${paths[@]}" >"$list" 2>/dev/null || (cd "$1" && find . -type f -print0) >"$list"
-	(cd "$1" && xargs -0r ls -d --zero -- 2>/dev/null <"$list" | sort -zu | sed -z "s|^|$PWD/|")
+	git ls-files -z --cached --others --exclude-standard -- "${paths[@]}" >"$list" 2>/dev/null || find . -type f -print0 >"$list"
+	xargs -0r ls -d --zero -- 2>/dev/null <"$list" | sort -zu | xargs -0r sha256sum
 	rm "$list"
-}
+)
 
 # Runs the build with this machine's network, certificates and package indexes, mounted and not copied in.
 make_dockerfile() { # make_dockerfile NAME DIR FILE [ARG…] OUT
