@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from http.client import HTTPConnection
 
 import grpc
@@ -15,6 +16,7 @@ from servekit import logs
 from servekit.errors import InvalidRequest
 from servekit.flags import ServerOptions
 from servekit.repository import Repository
+from servekit.rpc.service import LINGER_S
 from servekit.server import Server, StartupFailed
 
 INFER = "/v2/models/echo/infer"
@@ -93,6 +95,18 @@ def test_p18_what_outlasts_the_one_budget_ends_with_the_process(servers):
         assert rpc.exception().code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     (stopped,) = [line for line in server.log() if line["event"] == "stopped"]
     assert not stopped["finished"]
+
+
+def test_a_call_ends_some_time_after_its_answer_when_the_server_stops(start):
+    """gRPC closes a connection with the last call on it, and what the client has not read by then is lost."""
+    server = start(drain_delay=0).wait_ready()
+    with ThreadPoolExecutor(1) as pool:
+        computing = pool.submit(server.rpc, "ModelInfer", **fields("delay_s", 1.0))
+        server.wait_until(lambda: server.in_flight() == 1)
+        assert server.stop() == 0
+        assert computing.result().model_name == "echo"
+    answered, stopped = (datetime.fromisoformat(line["timestamp"]) for line in server.log()[-2:])
+    assert (stopped - answered).total_seconds() >= LINGER_S
 
 
 def test_a_server_that_still_loads_stops_without_waiting_for_anything(servers):

@@ -38,13 +38,17 @@ _TRITON_STAGE: Final = {
 
 
 class DataPlane:
-    """Every call of the protocol over one repository; `draining` and `starting` make the server unready."""
+    """Every call of the protocol over one repository.
+
+    `draining` and `starting` make the server unready; while `stopping` it has connections end.
+    """
 
     def __init__(self, name: str, repository: Repository) -> None:
         self.name = name
         self.repository = repository
         self.starting = True
         self.draining = False
+        self.stopping = False
 
     async def ready(self) -> bool:
         """Tell whether the server should get requests: models loaded, warm and healthy, and not about to stop."""

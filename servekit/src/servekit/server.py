@@ -26,7 +26,7 @@ from servekit.metrics import MODELS_LOADED
 from servekit.repository import Repository
 from servekit.rest.app import RestApp
 from servekit.rpc.health import Health
-from servekit.rpc.service import build_server
+from servekit.rpc.service import LINGER_S, build_server
 from servekit.sdk import ModelServer
 
 _log = structlog.get_logger("servekit.server")
@@ -141,7 +141,7 @@ class Server(ModelServer):
             await asyncio.wait_for(self._hurry.wait(), options.drain_delay_s)
         web.should_exit = True
         # gRPC's own clock runs longer, so that it cuts nothing off before the one budget ends.
-        answered = asyncio.gather(web_task, asyncio.ensure_future(rpc.stop(options.grace_period_s + 60)))
+        answered = asyncio.gather(web_task, self._stop_rpc(rpc, options.grace_period_s + 60))
         cut = asyncio.ensure_future(self._cut.wait())
         ends: set[asyncio.Future[Any]] = {answered, cut}
         await asyncio.wait(ends, timeout=options.grace_period_s, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +149,11 @@ class Server(ModelServer):
         finished = answered.done()
         _log.info("stopped", finished=finished)
         return finished
+
+    async def _stop_rpc(self, rpc: grpc.aio.Server, grace_s: float) -> None:
+        self.dataplane.stopping = True
+        await asyncio.sleep(LINGER_S)  # for what was answered just before
+        await rpc.stop(grace_s)
 
     async def _tell_health(self, health: Health) -> None:
         while True:

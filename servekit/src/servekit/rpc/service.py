@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
@@ -16,6 +17,9 @@ from servekit.rpc.codec import decode_request, encode_response
 from servekit.rpc.health import Health
 from servekit.rpc.messages import POOL, SERVICE, message_class
 
+# A stopping server closes a connection with the last call on it, and then what its client had yet to read is lost: the
+# client still speaks (of its window), which a closed socket answers with a reset.
+LINGER_S: Final = 0.5
 Call: TypeAlias = Callable[[Any, Observation, Any], Awaitable[Any]]
 
 _CALL_NAMES: Final = {
@@ -112,7 +116,7 @@ class InferenceService:
     def _unary(self, name: str, call: Call) -> grpc.RpcMethodHandler:
         call_name = _CALL_NAMES[name]
 
-        async def handle(data: bytes, context: Any) -> bytes:
+        async def handle(data: bytes, context: Any) -> None:
             observation = Observation("grpc", call_name, context_from(dict(context.invocation_metadata() or ())))
             try:
                 if len(data) > self.max_message_bytes:
@@ -127,9 +131,12 @@ class InferenceService:
                 observation.finish(grpc.StatusCode.CANCELLED.name)
                 raise
             observation.finish(grpc.StatusCode.OK.name)
-            return answer
+            await context.write(answer)
+            if self.dataplane.stopping:
+                await asyncio.sleep(LINGER_S)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        # One answer as for a unary call, which is the same on the wire; but its bytes can go ahead of the call's end.
+        return grpc.unary_stream_rpc_method_handler(handle)
 
     async def _server_live(self, _: Any, __: Observation, ___: Any) -> Any:
         return message_class("ServerLiveResponse")(live=True)
