@@ -68,8 +68,10 @@ def rollout(
         from yolo_client.rollout.strategies.choose import strategy_of  # noqa: PLC0415
     except ImportError:
         _fail("this command needs more packages: pip install 'yolo-client[rollout]'")
-    # A CI job that is cancelled gets SIGTERM; it is to roll back like a person's Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A CI job that is cancelled gets SIGTERM; it is to roll back like a person's Ctrl-C. That is ignored in what a script
+    # starts in the background, unless asked for.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     try:
         limits = verdict.Limits(max_error_rate, max_p95_ratio, min_agreement, min_requests)
         samples = generated_samples() if images is None else samples_in(images)
