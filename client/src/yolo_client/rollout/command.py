@@ -68,8 +68,8 @@ def rollout(
         from yolo_client.rollout.strategies.choose import strategy_of  # noqa: PLC0415
     except ImportError:
         _fail("this command needs more packages: pip install 'yolo-client[rollout]'")
-    # A CI job that is cancelled gets SIGTERM; it is to roll back like a person's Ctrl-C. That is ignored in what a script
-    # starts in the background, unless asked for.
+    # A CI job that is cancelled gets SIGTERM; it is to roll back like a person's Ctrl-C, which is ignored in what a
+    # script starts in the background, unless asked for.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     try:
