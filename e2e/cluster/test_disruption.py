@@ -15,12 +15,14 @@ MODEL = {
     "predictor": {"minReplicas": 2, "maxReplicas": 2},
     "transformer": {"minReplicas": 2, "maxReplicas": 2},
 }
+# As long as the chart gives routes to follow: here it is what counts.
+DRAIN = {"delaySeconds": 5}
 
 
 @pytest.fixture(scope="module")
 def release(namespace, release) -> Release:
     """Install a model of two pods each."""
-    release.install({"models": {"m": MODEL}})
+    release.install({"models": {"m": MODEL}, "drain": DRAIN})
     namespace.wait("isvc/m", seconds=600)
     return release
 
@@ -46,7 +48,8 @@ def test_an_upgrade_loses_no_request(component, served, release, namespace, even
     before = set(pods(namespace, component))
     with Crowd(served) as crowd:
         crowd.wait_for(20)
-        release.install({"models": {"m": {**MODEL, component: {**MODEL[component], "podLabels": {"turn": "two"}}}}})
+        changed = {**MODEL, component: {**MODEL[component], "podLabels": {"turn": "two"}}}
+        release.install({"models": {"m": changed}, "drain": DRAIN})
         # KServe passes the change on to the Deployment some time after Helm is done.
         eventually(lambda: before.isdisjoint(pods(namespace, component)), "every pod is a new one", 300)
         namespace.rolled_out(f"m-{component}", seconds=300)

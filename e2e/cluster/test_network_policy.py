@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 import pytest
 from helm import Release
-from in_cluster import PYTHON
+from in_cluster import PYTHON, redis_server
 from through_gateway import Served
+
+from yolo_client.client import Detection
+from yolo_client.demo import generated_samples
 
 pytestmark = [pytest.mark.addon("netpol"), pytest.mark.timeout(600)]
 
@@ -16,7 +19,11 @@ VALUES = {
         "far": {"storageUri": "yolo://shapes"},
         "near": {"storageUri": "yolo://shapes", "topology": "collocated"},
     },
-    "networkPolicy": {"metrics": [{"podSelector": {"matchLabels": {"role": "metrics"}}}]},
+    "networkPolicy": {
+        "metrics": [{"podSelector": {"matchLabels": {"role": "metrics"}}}],
+        "redis": [{"to": [{"podSelector": {"matchLabels": {"app": "redis"}}}], "ports": [{"port": 6379}]}],
+    },
+    "redis": {"secretName": "redis"},
 }
 CONNECT = """
 import socket, sys
@@ -34,6 +41,8 @@ DOORS = {
     ("near", "predictor", 9080): ("shut", "open"),
     ("near", "predictor", 9081): ("shut", "shut"),
 }
+
+MODELS = pytest.mark.parametrize(("model", "host"), [("far", "far.{}.example.com"), ("near", "near-{}.example.com")])
 
 
 def listener(name: str) -> dict:
@@ -57,6 +66,7 @@ def listener(name: str) -> dict:
 @pytest.fixture(scope="module")
 def addresses(namespace, release: Release) -> dict[tuple[str, str], str]:
     """Install a model in each topology beside two other pods; return the models' pods' addresses."""
+    redis_server(namespace)
     release.install(VALUES)
     namespace.apply(listener("stranger"), listener("metrics"))
     for what in ("pod/stranger", "pod/metrics", "isvc/far", "isvc/near"):
@@ -94,10 +104,30 @@ def test_pods_let_in_whom_they_serve_and_no_one_else(addresses, door, eventually
     eventually(found, "every door is as it should be", 60)
 
 
-@pytest.mark.parametrize(("model", "host"), [("far", "far.{}.example.com"), ("near", "near-{}.example.com")])
+@MODELS
 def test_pictures_still_get_through_both_servers(addresses, model, host, namespace, gateway, eventually) -> None:
     served = Served(gateway.address, host.format(namespace.name), model)
     eventually(lambda: served.mistakes_by_rest() == [], f"{served.host} answers", 60)
+
+
+@MODELS
+def test_the_same_picture_is_answered_from_redis(addresses, model, host, namespace, gateway, eventually) -> None:
+    with Served(gateway.address, host.format(namespace.name), model).rest() as client:
+        sample = generated_samples()[0]
+        asked = client.detect(sample.data, use_cache=False)
+
+        def answer() -> tuple[Detection, ...] | None:
+            found = client.detect(sample.data)
+            return found.detections if found.cached else None
+
+        assert not asked.cached
+        assert eventually(answer, "the picture is kept", 60) == asked.detections
+
+
+def test_only_transformers_reach_redis(addresses, namespace, door) -> None:
+    redis = namespace.get("pod", "redis")["status"]["podIP"]
+    assert door("deploy/far-transformer", redis, 6379) == "open"
+    assert door("deploy/far-predictor", redis, 6379) == "shut"
 
 
 @pytest.mark.parametrize("component", ["predictor", "transformer"])

@@ -29,6 +29,7 @@ from servekit.rpc.codec import decode_response, encode_request
 from servekit.rpc.messages import SERVICE, message_class
 from servekit.rpc.service import build_server
 from servekit.tensors import Tensor, bytes_array
+from yolo_transformer.cache import ResultCache
 from yolo_transformer.images import PictureLimits
 from yolo_transformer.people import add_routes
 from yolo_transformer.pictures import RequestLimits
@@ -62,11 +63,13 @@ class Transformer:
         timeout_s: float = 20,
         workers: int = 2,
         max_waiting: int = 128,
+        redis: str = "",
     ) -> None:
         self.channel_to_predictor = Predictor(host, timeout_s)
         self.executor = BoundedExecutor("picture", workers, max_waiting)
         limits = RequestLimits(max_batch, PictureLimits(max_pixels=max_pixels))
-        self.repository = PredictorModels(self.channel_to_predictor, self.executor, limits)
+        self.cache = ResultCache(redis, 60, self.executor) if redis else None
+        self.repository = PredictorModels(self.channel_to_predictor, self.executor, limits, self.cache)
         self.dataplane = DataPlane("transformer", self.repository)
         self.rest = RestApp(self.dataplane, 64 << 20)
         add_routes(self.rest)
@@ -89,6 +92,8 @@ class Transformer:
             await self.channel.close()
             await self.server.stop(0)
         await self.channel_to_predictor.close()
+        if self.cache is not None:
+            await self.cache.close()
         self.executor.close()
 
     async def infer(

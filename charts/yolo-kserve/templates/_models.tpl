@@ -24,6 +24,10 @@ stable one's in Knative mode.
 {{- range $model, $over := .Values.models }}
 {{- $settings := include "yolo-kserve.overlay" (dict "base" $.Values.modelDefaults "over" $over) | fromYaml }}
 {{- include "yolo-kserve.check" (dict "root" $ "model" $model "settings" $settings) }}
+{{- if include "yolo-kserve.redis" $ }}
+{{- $_ := set $settings.transformer "env" (concat (include "yolo-kserve.redis" $ | fromYamlArray) $settings.transformer.env) }}
+{{- $_ := set $settings.transformer "args" (prepend $settings.transformer.args (printf "--cache_seconds=%d" (int $.Values.redis.cacheSeconds))) }}
+{{- end }}
 {{- $services = append $services (merge (dict "model" $model "name" $model "track" "stable") $settings) }}
 {{- if and $settings.canary.enabled (eq $settings.mode "Standard") }}
 {{- $canary := deepCopy $settings }}
@@ -36,6 +40,27 @@ stable one's in Knative mode.
 {{- end }}
 {{- end }}
 {{- toYaml $services }}
+{{- end }}
+
+{{/* A transformer's environment variables for Redis, as a YAML list; empty without one. */}}
+{{- define "yolo-kserve.redis" -}}
+{{- $redis := .Values.redis }}
+{{- if and $redis.url $redis.secretName }}
+{{- fail "redis: url and secretName exclude each other" }}
+{{- end }}
+{{- if contains "@" $redis.url }}
+{{- fail "redis.url: a password belongs in a Secret; give its name as redis.secretName" }}
+{{- end }}
+{{- if $redis.secretName }}
+- name: YOLO_REDIS_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $redis.secretName }}
+      key: url
+{{- else if $redis.url }}
+- name: YOLO_REDIS_URL
+  value: {{ $redis.url }}
+{{- end }}
 {{- end }}
 
 {{/* The autoscaler of a component; takes `service` and `component`. */}}

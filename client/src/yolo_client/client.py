@@ -42,13 +42,14 @@ class Answer:
     """What the server said of one picture.
 
     `annotated` is a JPEG, empty unless asked for; `stages_us` the server's time by stage and `elapsed_s` the whole
-    round trip.
+    round trip; `cached` tells whether it was found before.
     """
 
     detections: tuple[Detection, ...]
     annotated: bytes
     stages_us: Mapping[str, int]
     elapsed_s: float
+    cached: bool = False
 
 
 class Client:
@@ -153,8 +154,10 @@ def _answer(body: bytes, header_length: int, elapsed_s: float) -> Answer:
             outputs[output["name"]] = _texts(raw)
         else:
             outputs[output["name"]] = np.frombuffer(raw, _DTYPES[output["datatype"]]).reshape(output["shape"])
-    stages = {name: value for name, value in head.get("parameters", {}).items() if name.endswith("_us")}
-    return Answer(_detections(outputs), outputs.get("annotated_image", [b""])[0], stages, elapsed_s)
+    parameters = head.get("parameters", {})
+    stages = {name: value for name, value in parameters.items() if name.endswith("_us")}
+    annotated = outputs.get("annotated_image", [b""])[0]
+    return Answer(_detections(outputs), annotated, stages, elapsed_s, parameters.get("cached", False))
 
 
 def _detections(outputs: Mapping[str, Any]) -> tuple[Detection, ...]:

@@ -38,7 +38,7 @@ def parser(program: str, description: str, http_port: int, grpc_port: int) -> ar
     add("--host", default=defaults.host, help="address to listen on")
     add("--http_port", type=_port, default=http_port, help="port of REST and of /metrics")
     add("--grpc_port", type=_port, default=grpc_port, help="port of gRPC")
-    add("--max_body_bytes", type=_positive, default=defaults.max_body_bytes, help="largest request, decompressed")
+    add("--max_body_bytes", type=positive, default=defaults.max_body_bytes, help="largest request, decompressed")
     add(
         "--max_connection_age",
         dest="max_connection_age_s",
@@ -63,7 +63,7 @@ def parser(program: str, description: str, http_port: int, grpc_port: int) -> ar
     add("--log_level", choices=["debug", "info", "warning", "error"], default=defaults.log_level, help="least severity")
     add(
         "--workers",
-        type=_positive,
+        type=positive,
         default=1,
         help="accepted because KServe's controller passes it; one process serves all the same",
     )
@@ -77,7 +77,13 @@ def _port(text: str) -> int:
     return port
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Return the whole number of at least 1 in a flag's text.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+
+    """
     number = int(text) if text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
 
 from servekit import flags
@@ -11,7 +12,8 @@ from servekit.cpus import available_cpus
 
 def main() -> None:
     """Serve the predictor's models until told to stop."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
 
     # After the flags: KServe and OpenCV take seconds to import.
     import cv2  # noqa: PLC0415
@@ -28,9 +30,16 @@ def main() -> None:
     executor = BoundedExecutor("picture", arguments.concurrency, arguments.max_waiting)
     limits = RequestLimits(arguments.max_batch, PictureLimits(max_pixels=arguments.max_pixels))
 
-    repository = PredictorModels(
-        Predictor(arguments.predictor_host, arguments.predictor_request_timeout_seconds), executor, limits
-    )
+    cache, redis_url = None, arguments.redis_url or os.environ.get("YOLO_REDIS_URL", "")
+    if redis_url:
+        from yolo_transformer.cache import ResultCache  # noqa: PLC0415
+
+        try:
+            cache = ResultCache(redis_url, arguments.cache_seconds, executor)
+        except ValueError as error:
+            parser.error(f"--redis_url: {error}")
+    predictor = Predictor(arguments.predictor_host, arguments.predictor_request_timeout_seconds)
+    repository = PredictorModels(predictor, executor, limits, cache)
     server = Server("yolo-transformer", repository, flags.ServerOptions.from_arguments(arguments))
     add_routes(server.rest)
     names = [name.strip() for name in arguments.model_name.split(",") if name.strip()]
@@ -53,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--max_waiting", type=int, default=128, help="requests that may wait for that")
     add("--max_batch", type=int, default=16, help="pictures in one request")
     add("--max_pixels", type=int, default=50_000_000, help="pixels of one picture")
+    add(
+        "--redis_url",
+        default="",
+        help="Redis to keep results in for the same pictures; where the URL has a password, set YOLO_REDIS_URL instead",
+    )
+    add("--cache_seconds", type=flags.positive, default=3600, help="how long Redis keeps a result")
     return parser
 
 

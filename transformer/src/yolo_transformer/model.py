@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,15 @@ from yolo_transformer.pictures import PlacedPicture, RequestLimits, place, sourc
 from yolo_transformer.predictor import Predictor
 from yolo_transformer.results import DetectionResponse, PictureResult, detect, document_of, tensors_of
 
+if TYPE_CHECKING:  # Redis's client takes as long to import as all else here
+    from yolo_transformer.cache import ResultCache
+
 PLATFORM: Final = "yolo-kserve_transformer"
 # Replicas get new weights one after the other, and any of them may answer.
 _CARD_READS: Final = 4
+# So long may a kept result be given after the weights that found it have left the predictor.
+_CARD_FRESH_S: Final = 1.0
+_STAGES: Final = ("preprocess", "queue", "compute", "postprocess")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +66,22 @@ class DetectorModel(ServedModel):
     """Pictures to detections with the predictor's model of the same name."""
 
     def __init__(
-        self, name: str, card: ModelCard, predictor: Predictor, executor: BoundedExecutor, limits: RequestLimits
+        self,
+        name: str,
+        card: ModelCard,
+        predictor: Predictor,
+        executor: BoundedExecutor,
+        limits: RequestLimits,
+        cache: ResultCache | None = None,
     ) -> None:
         super().__init__(name, card.version or "1")
         self._card = card
         self._predictor = predictor
         self._executor = executor
         self._limits = limits
+        self._cache = cache
+        self._card_seen = time.monotonic()
+        self._reading: asyncio.Task[ModelCard] | None = None
         self._refreshing = asyncio.Lock()
 
     @property
@@ -77,6 +93,32 @@ class DetectorModel(ServedModel):
             _output_specs(self._card),
             self._card.properties,
         )
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer the request with what is kept of the same pictures, or with the predictor.
+
+        Raises:
+            ServingError: as the stages do.
+
+        """
+        if self._cache is None:
+            return await super().infer(request)
+        begun = time.perf_counter_ns()
+        card = await self._recent_card()
+        sources = sources_of(request, self._limits)
+        options = options_of(request, len(sources), card)
+        if not all(option.use_cache for option in options):
+            return await super().infer(request)
+        key = await self._cache.key(sources, options, card)
+        results = await self._cache.find(self.name, key)
+        if results is None:
+            response = await super().infer(request)
+            if isinstance(response, DetectionResponse) and response.parameters["model.digest"] == card.digest:
+                self._cache.keep(key, response.pictures)
+            return response
+        durations = request.context.durations_ns
+        durations["preprocess"] = time.perf_counter_ns() - begun
+        return self._respond(results, card, options, card.version, durations, cached=True)
 
     async def preprocess(self, request: InferenceRequest, _headers: object = None) -> Placed:
         """Return the request with its pictures decoded, letterboxed and encoded for the predictor.
@@ -116,6 +158,8 @@ class DetectorModel(ServedModel):
         for stage in ("queue", "compute"):
             durations[stage] = int(response.parameters.get(f"{stage}_us", 0)) * 1000
         digest = str(response.parameters.get("model.digest", placed.card.digest))
+        if digest == self._card.digest:
+            self._card_seen = time.monotonic()
         return Predicted(placed if digest == placed.card.digest else await self._reread(placed, digest), response)
 
     async def postprocess(
@@ -124,20 +168,30 @@ class DetectorModel(ServedModel):
         """Return the detections in every form that an answer may need."""
         placed = predicted.placed
         completed = await self._executor.run(_detect_all, predicted)
-        durations = placed.request.context.durations_ns
+        durations = {**placed.request.context.durations_ns, "postprocess": completed.queued_ns + completed.ran_ns}
+        version = predicted.response.model_version
+        return self._respond(completed.value, placed.card, placed.options, version, durations, cached=False)
+
+    def _respond(
+        self,
+        results: tuple[PictureResult, ...],
+        card: ModelCard,
+        options: tuple[DetectionOptions, ...],
+        version: str,
+        durations_ns: Mapping[str, int],
+        *,
+        cached: bool,
+    ) -> DetectionResponse:
         return DetectionResponse(
             self.name,
-            tensors_of(completed.value, placed.card, placed.options),
+            tensors_of(results, card, options),
             parameters={
-                "model_version": predicted.response.model_version,
-                "model.digest": placed.card.digest,
-                "cached": False,
-                "preprocess_us": durations["preprocess"] // 1000,
-                "queue_us": durations["queue"] // 1000,
-                "compute_us": durations["compute"] // 1000,
-                "postprocess_us": (completed.queued_ns + completed.ran_ns) // 1000,
+                "model_version": version,
+                "model.digest": card.digest,
+                "cached": cached,
+                **{f"{stage}_us": durations_ns.get(stage, 0) // 1000 for stage in _STAGES},
             },
-            pictures=completed.value,
+            pictures=results,
         )
 
     def request_from_v1(self, body: Mapping[str, Any], context: RequestContext) -> InferenceRequest:
@@ -176,8 +230,18 @@ class DetectorModel(ServedModel):
         canvas = replace(card, height=placed.card.height, width=placed.card.width)
         return replace(placed, card=canvas, options=options_of(placed.request, len(placed.pictures), card))
 
+    async def _recent_card(self) -> ModelCard:
+        if time.monotonic() - self._card_seen <= _CARD_FRESH_S:
+            return self._card
+        # One call for all who wait, whoever of them leaves.
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_card())
+            self._reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(self._reading)
+
     async def _read_card(self) -> ModelCard:
         self._card = ModelCard.from_properties(await self._predictor.properties(self.name))
+        self._card_seen = time.monotonic()
         self.version = self._card.version or "1"
         return self._card
 

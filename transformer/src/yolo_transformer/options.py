@@ -17,7 +17,10 @@ _TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, slots=True)
 class DetectionOptions:
-    """How candidates become detections; `classes` holds the ids that are wanted, all when None."""
+    """How candidates become detections; `classes` holds the ids that are wanted, all when None.
+
+    `use_cache` allows an answer that was found before.
+    """
 
     confidence_threshold: float = 0.25
     iou_threshold: float = 0.65
@@ -26,6 +29,7 @@ class DetectionOptions:
     agnostic_nms: bool = False
     return_image: bool = False
     mask_format: str = "polygon"
+    use_cache: bool = True
 
 
 OPTION_NAMES: Final = tuple(field.name for field in fields(DetectionOptions))
@@ -53,6 +57,7 @@ def parse_options(parameters: Mapping[str, Parameter], labels: Sequence[str]) ->
         agnostic_nms=get("agnostic_nms", _truth, defaults.agnostic_nms),
         return_image=get("return_image", _truth, defaults.return_image),
         mask_format=get("mask_format", _mask_format, defaults.mask_format),
+        use_cache=get("use_cache", _truth, defaults.use_cache),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -17,6 +17,9 @@ from yolo_transformer.model import DetectorModel
 from yolo_transformer.pictures import RequestLimits
 from yolo_transformer.predictor import Predictor
 
+if TYPE_CHECKING:
+    from yolo_transformer.cache import ResultCache
+
 _log = structlog.get_logger("yolo_transformer.repository")
 _RETRY_S: Final = 0.25
 _LOG_EVERY: Final = 20
@@ -25,11 +28,18 @@ _LOG_EVERY: Final = 20
 class PredictorModels(Repository):
     """One transformer model for each of the predictor's; loading and unloading go through to it."""
 
-    def __init__(self, predictor: Predictor, executor: BoundedExecutor, limits: RequestLimits) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        executor: BoundedExecutor,
+        limits: RequestLimits,
+        cache: ResultCache | None = None,
+    ) -> None:
         super().__init__()
         self._predictor = predictor
         self._executor = executor
         self._limits = limits
+        self._cache = cache
         self._known: set[str] = set()
 
     def available(self) -> Iterable[str]:
@@ -45,7 +55,7 @@ class PredictorModels(Repository):
         """
         card = ModelCard.from_properties(await self._predictor.properties(name))
         self._known.add(name)
-        return DetectorModel(name, card, self._predictor, self._executor, self._limits)
+        return DetectorModel(name, card, self._predictor, self._executor, self._limits, self._cache)
 
     async def connect(self, names: Iterable[str]) -> None:
         """Serve the models called `names`, or all that the predictor has; return when they are ready."""

@@ -132,3 +132,26 @@ def document_of(result: PictureResult) -> dict[str, Any]:
     if result.annotated:
         document["annotated_image"] = {"b64": base64.b64encode(result.annotated).decode()}
     return document
+
+
+def result_of(document: Mapping[str, Any]) -> PictureResult:
+    """Return the result that `document_of` made this object of, to the bit.
+
+    Raises:
+        KeyError, TypeError, ValueError: it did not.
+
+    """
+    found = document["detections"]
+    detections = Detections(
+        np.array([each["box"] for each in found], np.float32).reshape(-1, 4),
+        np.array([each["score"] for each in found], np.float32),
+        np.array([each["class_id"] for each in found], np.int32),
+    )
+    return PictureResult(
+        document["height"],
+        document["width"],
+        detections,
+        tuple(each["label"] for each in found),
+        tuple(each["mask"] for each in found if "mask" in each),
+        base64.b64decode(document["annotated_image"]["b64"]) if "annotated_image" in document else b"",
+    )

@@ -48,6 +48,28 @@ def installed(*commands):
     return pytest.skip("; ".join(reasons))
 
 
+def redis_program():
+    """Return Redis, and the folder of the libraries it needs: as Debian packages it."""
+    folder = installed(
+        [
+            ["apt-get", "download", "redis-tools", "libatomic1", "libjemalloc2", "liblzf1"],
+            ["sh", "-c", "for each in *.deb; do dpkg-deb -x $each . || exit; done"],
+            # One program, which behaves as it is called.
+            ["ln", "-s", "redis-check-rdb", "usr/bin/redis-server"],
+        ]
+    )
+    return folder / "usr/bin/redis-server", next((folder / "usr/lib").glob("*/libjemalloc.so.2")).parent
+
+
+@contextmanager
+def redis(port):
+    """Run Redis on loopback until the end of the block; it keeps nothing on a disk."""
+    server, libraries = redis_program()
+    command = [server, "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    with running(command, port, env={**os.environ, "LD_LIBRARY_PATH": str(libraries)}) as process:
+        yield process
+
+
 def free_port():
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
