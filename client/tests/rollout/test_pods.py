@@ -57,11 +57,11 @@ def test_a_pod_on_its_way_out_is_leaving() -> None:
             Trouble("storage-initializer", "Error (exit code 1)", logged=True),
         ),
         (
-            {"init": [container("s", 3, state=waiting("CrashLoopBackOff"), lastState=ended(2))]},
+            {"init": [container("s", 2, state=waiting("CrashLoopBackOff"), lastState=ended(2))]},
             Trouble("s", "Error (exit code 2)", logged=True, previous=True, hopeless=True),
         ),
         (
-            {"containers": [container("c", 2, state=waiting("CrashLoopBackOff"), lastState=ended(137, "OOMKilled"))]},
+            {"containers": [container("c", 1, state=waiting("CrashLoopBackOff"), lastState=ended(137, "OOMKilled"))]},
             Trouble("c", "OOMKilled", logged=True, previous=True),
         ),
         (

@@ -10,8 +10,8 @@ from yolo_client.rollout.api import Document
 
 # KServe's webhook reads from it what the storage initializer fetches.
 SOURCE_ANNOTATION: Final = "internal.serving.kserve.io/storage-initializer-sourceuri"
-# Waiting for these never ends well; everything else may still come right, also what ended less than this often.
-_MAX_RESTARTS: Final = 3
+# Waiting for these never ends well; everything else may still come right, also what began anew less often than this.
+_MAX_RESTARTS: Final = 2
 _HOPELESS: Final = frozenset(
     {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
