@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from api.objects import canary_service, component, route, service, services, split, weights
-from api.stage import ADDRESSES, kubectl
+from api.stage import ADDRESSES, NOBODY, kubectl
 from rollouts import STRICT
 
 from yolo_client.rollout.api import Api, NotFound
@@ -185,6 +185,28 @@ def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, nu
     assert process.returncode == 3, errors
     assert "m is rolled back and stays at yolo://shapes: it was interrupted" in out
     assert weights(namespace)["m-canary-predictor"] == 0
+
+
+def test_an_api_server_that_is_started_anew_is_waited_for(namespace, collocated) -> None:
+    collocated("same")
+    process = start(namespace, *LIMITS, "--step-seconds", "6")
+    wait_for_traffic(namespace, process)
+    file = Path(os.environ["API_SERVER_PID_FILE"])
+    before = file.read_text()
+    os.kill(int(before), signal.SIGKILL)
+    out, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, out + errors
+    assert file.read_text() != before
+    assert not errors
+
+
+def test_a_pod_that_can_not_be_reached_is_named_with_the_reason(namespace, rollout) -> None:
+    namespace.apply(service(), canary_service("same"), route({"m-predictor": 100, "m-canary-predictor": 0}))
+    namespace.pod("canary-0", "same", NOBODY, component("m-canary", "predictor"))
+    done = rollout(*FAST)
+    assert done.returncode == 3, done.stderr
+    assert "no server answers at http://canary-0: error trying to reach service: dial tcp" in done.stdout
+    assert "connection refused" in done.stdout
 
 
 def test_an_interrupted_rollout_can_be_told_to_leave_the_canary(namespace, collocated) -> None:

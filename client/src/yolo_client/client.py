@@ -132,7 +132,8 @@ class Client:
         try:
             response = self._http.request(method, path, **arguments)
         except httpx2.HTTPError as error:
-            raise RequestFailed(f"no server answers at {self._http.base_url}") from error
+            cause = str(error) or type(error).__name__
+            raise RequestFailed(f"no server answers at {self._http.base_url}: {cause}") from error
         if response.is_success:
             return response
         try:

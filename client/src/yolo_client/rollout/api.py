@@ -14,7 +14,20 @@ import urllib3
 from kubernetes import client, config
 
 Document = dict[str, Any]
-_TIMEOUT_S: Final = 30.0
+_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=30.0)
+# For about a minute, in which an API server can be started anew. What creates is only asked again where nothing was
+# sent; a change that was made although its answer got lost ends as a conflict, or finds nothing left to change.
+_AGAIN: Final = urllib3.Retry(
+    total=9,
+    redirect=False,
+    backoff_factor=0.5,
+    backoff_max=10,
+    allowed_methods={"GET", "PUT", "DELETE"},
+    status_forcelist={429, 500, 502, 503, 504},
+    raise_on_status=False,
+)
+# What a pod says is an answer, whatever it says; and one that is gone has no minute.
+_AGAIN_FOR_PODS: Final = _AGAIN.new(read=0, status_forcelist=(), respect_retry_after_header=False)
 _CONFLICTS: Final = 10
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERBS: Final = {"GET": "read", "POST": "create", "PUT": "change", "DELETE": "delete"}
@@ -50,6 +63,8 @@ class Api:
         except config.ConfigException as error:
             self._client, own = _client_of_this_pod(error)
         self.namespace = namespace or own
+        # A wrong address is said at once.
+        self._answered = False
 
     def get(self, path: str, **query: str) -> Document:
         """Return a document.
@@ -92,44 +107,53 @@ class Api:
         """Return the last lines of a container's log, empty where there is none."""
         query = urlencode({"container": container, "tailLines": "20", "previous": str(previous).lower()})
         try:
-            response = self.send("GET", f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log?{query}")
+            response = self._send("GET", f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log?{query}")
         except ClusterFailed:
             return ""
         return response.data.decode(errors="replace") if response.status == HTTPStatus.OK else ""
 
-    def send(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> urllib3.BaseHTTPResponse:
-        """Return the API server's answer to a request as it is.
+    def send_to_pod(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        """Return what a pod behind the API server's proxy, or the proxy, answers.
 
         Raises:
             ClusterFailed: the cluster does not answer.
 
         """
+        return self._send(method, path, body, headers, _AGAIN_FOR_PODS)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        again: urllib3.Retry = _AGAIN,
+    ) -> urllib3.BaseHTTPResponse:
         settings = self._client.configuration.auth_settings().values()
         credentials = {setting["key"]: setting["value"] for setting in settings if setting["value"]}
         host = self._client.configuration.host
         try:
-            return self._client.rest_client.pool_manager.request(  # type: ignore[no-any-return] # the library says nothing
+            response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
                 method,
                 host + path,
                 body=body,
                 headers={**(headers or {}), **credentials},
-                timeout=_TIMEOUT_S,
-                retries=False,
+                timeout=_TIMEOUT,
+                retries=again if self._answered else False,
             )
         except urllib3.exceptions.HTTPError as error:
             raise ClusterFailed(f"the cluster at {host} does not answer: {_cause(error)}") from error
+        self._answered = True
+        return response
 
     def _document(self, method: str, path: str, document: Document | None = None) -> Document:
         body = None if document is None else orjson.dumps(document)
         headers = {"accept": "application/json", "content-type": "application/json"}
-        response = self.send(method, path, body, headers)
+        response = self._send(method, path, body, headers)
         answer = _parsed(response.data)
         if response.status < HTTPStatus.BAD_REQUEST:
             return answer
-        message = str(answer.get("message", "")) or f"status {response.status}"
-        raise _error(method, response.status, message)
+        raise _error(method, response.status, _message(response.status, answer))
 
 
 class PodTransport(httpx2.BaseTransport):
@@ -144,11 +168,11 @@ class PodTransport(httpx2.BaseTransport):
         headers = {name: value for name, value in request.headers.items() if name != "host"}
         path = request.url.raw_path.decode()
         try:
-            response = self._api.send(request.method, self._base + path, request.read(), headers)
+            response = self._api.send_to_pod(request.method, self._base + path, request.read(), headers)
         except ClusterFailed as error:
             raise httpx2.ConnectError(str(error), request=request) from error
         if _is_the_proxys(response):
-            raise httpx2.ConnectError("the pod does not answer", request=request)
+            raise httpx2.ConnectError(_message(response.status, _parsed(response.data)), request=request)
         kept = {name: value for name, value in response.headers.items() if name.lower() != "content-encoding"}
         return httpx2.Response(response.status, headers=kept, content=response.data, request=request)
 
@@ -176,7 +200,11 @@ def _error(method: str, status: int, message: str) -> ClusterFailed:
         return Conflict(message)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return ClusterFailed(f"not allowed to {_VERBS[method]} that: {message}")
-    return ClusterFailed(message.replace("\n", " "))
+    return ClusterFailed(message)
+
+
+def _message(status: int, answer: Document) -> str:
+    return str(answer.get("message", "")).replace("\n", " ").strip() or f"status {status}"
 
 
 def _parsed(data: bytes) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from enum import StrEnum
@@ -72,6 +73,8 @@ def rollout(
     # script starts in the background, unless asked for.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
+    # Of each time that it asks the API server again.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         limits = verdict.Limits(max_error_rate, max_p95_ratio, min_agreement, min_requests)
         samples = generated_samples() if images is None else samples_in(images)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from yolo_client.client import Answer, Client, Detection, RequestFailed
 from yolo_client.demo import Sample
 from yolo_client.rollout.agreement import Agreement, compare, total
+
+# Before asking again where no answer came: the pictures go through the API server, which no client's request does.
+_PAUSES_S: Final = (1.0, 3.0, 6.0)
 
 
 @dataclass(slots=True)
@@ -70,10 +75,17 @@ def ask(stable: Sequence[Client], canary: Sequence[Client], samples: Sequence[Sa
 
 
 def _send(client: Client, sample: Sample, answers: Answers) -> bool:
-    try:
-        answers.take(sample.name, client.detect(sample.data, use_cache=False))
-    except RequestFailed as error:
-        answers.errors += 1
-        answers.refusal = str(error)
-        return False
-    return True
+    # One failure decides a rollout as it is: those after it need not be waited for.
+    for pause in (*(() if answers.errors else _PAUSES_S), 0):
+        try:
+            answers.take(sample.name, client.detect(sample.data, use_cache=False))
+        except RequestFailed as error:
+            failure = error
+        else:
+            return True
+        if failure.status:
+            break
+        time.sleep(pause)
+    answers.errors += 1
+    answers.refusal = str(failure)
+    return False

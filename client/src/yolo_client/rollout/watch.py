@@ -46,8 +46,17 @@ class Watch:
     def clients(self, model: str) -> list[Client]:
         """Return a client for each pod that is ready, of `model`, or of the first model where that is not served."""
         ready = [pod for pod in self._pods(self._selector.answering) if pod.ready]
-        transports = [PodTransport(self._api, pod.name, PORT) for pod in ready]
-        return [Client(transport=each, model=model if _serves(each, model) else "") for each in transports]
+        return [self._client(pod, model if self._serves(pod, model) else "") for pod in ready]
+
+    def _client(self, pod: Pod, model: str = "") -> Client:
+        return Client(f"http://{pod.name}", model, transport=PodTransport(self._api, pod.name, PORT))
+
+    def _serves(self, pod: Pod, model: str) -> bool:
+        with self._client(pod) as client:
+            try:
+                return model in client.models()
+            except RequestFailed:
+                return True  # then it says itself what is wrong
 
     def _all(self) -> list[Pod]:
         labels = dict.fromkeys((self._selector.predicting, self._selector.answering))
@@ -65,14 +74,6 @@ class Watch:
                     continue  # it is starting or leaving: the next look may find it, and its counts say what it missed
             if response.is_success:
                 self._window.scraped(pod.uid, scrape_of(response.text, METRIC))
-
-
-def _serves(transport: PodTransport, model: str) -> bool:
-    with Client(transport=transport) as client:
-        try:
-            return model in client.models()
-        except RequestFailed:
-            return True  # then it says itself what is wrong
 
 
 def watch(stable: Watch, canary: Watch, seconds: float, limits: Limits) -> str:

@@ -1,0 +1,87 @@
+"""Asking both versions the same pictures, on a way that does not always get through."""
+
+from __future__ import annotations
+
+import httpx2
+import numpy as np
+import orjson
+import pytest
+
+from yolo_client.client import Client
+from yolo_client.demo import Sample
+from yolo_client.rollout import probe
+from yolo_client.rollout.probe import ask
+
+SAMPLES = [Sample(name, b"picture") for name in ("a", "b", "c")]
+
+
+class Pod(httpx2.BaseTransport):
+    """A pod that finds nothing in each picture, behind a proxy that does not reach it the first `missed` times."""
+
+    def __init__(self, missed: int = 0, status: int = 200) -> None:
+        self.missed, self.status, self.asked = missed, status, 0
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked += 1
+        if self.asked <= self.missed:
+            raise httpx2.ConnectError("connection refused", request=request)
+        if self.status != 200:
+            return httpx2.Response(self.status, content=orjson.dumps({"error": "too many requests wait"}))
+        outputs = {
+            "num_detections": np.zeros(1, np.int32),
+            "boxes": np.zeros((1, 0, 4), np.float32),
+            "scores": np.zeros((1, 0), np.float32),
+            "class_ids": np.zeros((1, 0), np.int32),
+        }
+        datatypes = {"int32": "INT32", "float32": "FP32"}
+        described = [
+            {
+                "name": name,
+                "datatype": datatypes[values.dtype.name],
+                "shape": values.shape,
+                "parameters": {"binary_data_size": values.nbytes},
+            }
+            for name, values in outputs.items()
+        ]
+        head = orjson.dumps({"outputs": described, "parameters": {"inference_us": 1000}})
+        body = head + b"".join(values.tobytes() for values in outputs.values())
+        return httpx2.Response(200, headers={"inference-header-content-length": str(len(head))}, content=body)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_PAUSES_S", (0.0, 0.0))
+
+
+def asked(stable: Pod, canary: Pod) -> probe.Probe:
+    with Client("http://stable", "m", transport=stable) as ours, Client("http://canary", "m", transport=canary) as its:
+        return ask([ours], [its], SAMPLES, 6)
+
+
+def test_each_picture_goes_to_both_versions() -> None:
+    stable, canary = Pod(), Pod()
+    probed = asked(stable, canary)
+    assert (stable.asked, canary.asked) == (6, 6)
+    assert set(probed.canary.found) == {"a", "b", "c"}
+    assert probed.canary.seconds == [0.001] * 6
+
+
+def test_what_did_not_get_through_is_asked_again_and_no_failure() -> None:
+    probed = asked(Pod(missed=1), Pod(missed=2))
+    assert (probed.stable.errors, probed.canary.errors) == (0, 0)
+    assert probed.canary.requests == 6
+
+
+def test_a_pod_that_is_gone_fails_each_picture_and_is_waited_for_once() -> None:
+    canary = Pod(missed=100)
+    probed = asked(Pod(), canary)
+    assert probed.canary.errors == 6
+    assert canary.asked == 3 + 5
+    assert probed.canary.refusal == "no server answers at http://canary: connection refused"
+
+
+def test_a_refusal_is_an_answer_and_counts_at_once() -> None:
+    canary = Pod(status=503)
+    probed = asked(Pod(), canary)
+    assert (probed.canary.errors, canary.asked) == (6, 6)
+    assert probed.canary.refusal == "too many requests wait"
