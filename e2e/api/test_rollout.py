@@ -21,7 +21,7 @@ from yolo_client.rollout.services import service_path
 
 RBAC = Path(__file__).resolve().parents[2] / "docs/how-to/rollout-rbac.yaml"
 # A machine that stalls for a second is no slow canary.
-LIMITS = ("--min-requests", "8", "--max-p95-ratio", "30", "--ready-seconds", "20", "--routed-seconds", "0")
+LIMITS = ("--min-requests", "8", "--max-p95-ratio", "30", "--ready-seconds", "60", "--routed-seconds", "0")
 FAST = ("--step-seconds", "1", *LIMITS)
 
 
