@@ -16,10 +16,13 @@ SAMPLES = [Sample(name, b"picture") for name in ("a", "b", "c")]
 
 
 class Pod(httpx2.BaseTransport):
-    """A pod that finds nothing in each picture, behind a proxy that does not reach it the first `missed` times."""
+    """A pod that finds nothing in each picture, behind a proxy that does not reach it the first `missed` times.
 
-    def __init__(self, missed: int = 0, status: int = 200) -> None:
-        self.missed, self.status, self.asked = missed, status, 0
+    Its first `slow` answers take 10 ms, all others 1 ms.
+    """
+
+    def __init__(self, missed: int = 0, status: int = 200, slow: int = 0) -> None:
+        self.missed, self.status, self.slow, self.asked = missed, status, slow, 0
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         self.asked += 1
@@ -43,7 +46,9 @@ class Pod(httpx2.BaseTransport):
             }
             for name, values in outputs.items()
         ]
-        head = orjson.dumps({"outputs": described, "parameters": {"inference_us": 1000}})
+        head = orjson.dumps(
+            {"outputs": described, "parameters": {"inference_us": 10_000 if self.asked <= self.slow else 1000}}
+        )
         body = head + b"".join(values.tobytes() for values in outputs.values())
         return httpx2.Response(200, headers={"inference-header-content-length": str(len(head))}, content=body)
 
@@ -55,33 +60,47 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asked(stable: Pod, canary: Pod) -> probe.Probe:
     with Client("http://stable", "m", transport=stable) as ours, Client("http://canary", "m", transport=canary) as its:
-        return ask([ours], [its], SAMPLES, 6)
+        return ask([ours], [its], SAMPLES, 20, 1.5)
 
 
 def test_each_picture_goes_to_both_versions() -> None:
     stable, canary = Pod(), Pod()
     probed = asked(stable, canary)
-    assert (stable.asked, canary.asked) == (6, 6)
+    assert (stable.asked, canary.asked) == (20, 20)
     assert set(probed.canary.found) == {"a", "b", "c"}
-    assert probed.canary.seconds == [0.001] * 6
+    assert probed.canary.seconds == [0.001] * 20
 
 
 def test_what_did_not_get_through_is_asked_again_and_no_failure() -> None:
     probed = asked(Pod(missed=1), Pod(missed=2))
     assert (probed.stable.errors, probed.canary.errors) == (0, 0)
-    assert probed.canary.requests == 6
+    assert probed.canary.requests == 20
 
 
 def test_a_pod_that_is_gone_fails_each_picture_and_is_waited_for_once() -> None:
     canary = Pod(missed=100)
     probed = asked(Pod(), canary)
-    assert probed.canary.errors == 6
-    assert canary.asked == 3 + 5
+    assert probed.canary.errors == 20
+    assert canary.asked == 3 + 19
     assert probed.canary.refusal == "no server answers at http://canary: connection refused"
 
 
 def test_a_refusal_is_an_answer_and_counts_at_once() -> None:
     canary = Pod(status=503)
     probed = asked(Pod(), canary)
-    assert (probed.canary.errors, canary.asked) == (6, 6)
+    assert (probed.canary.errors, canary.asked) == (20, 20)
     assert probed.canary.refusal == "too many requests wait"
+
+
+def test_a_canary_that_looks_slow_is_asked_again_until_it_does_not() -> None:
+    canary = Pod(slow=2)
+    probed = asked(Pod(), canary)
+    assert canary.asked == 40
+    assert probed.canary.p95_s == 0.001
+
+
+def test_a_canary_that_is_slow_stays_slow() -> None:
+    stable, canary = Pod(), Pod(slow=1000)
+    probed = asked(stable, canary)
+    assert (stable.asked, canary.asked) == (60, 60)
+    assert probed.canary.p95_s == 0.01

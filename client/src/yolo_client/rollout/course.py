@@ -113,7 +113,7 @@ class Rollout:
         plan, (stable, canary) = self._plan, (Watch(self._api, each) for each in self._strategy.selectors())
         failure = watch(stable, canary, plan.seconds, plan.limits) if percent else ""
         requests = probes_needed(stable.traffic, canary.traffic, self._memory, plan.limits)
-        probed = probe(stable, canary, plan.name, plan.samples, requests)
+        probed = probe(stable, canary, plan.name, plan.samples, requests, plan.limits.max_p95_ratio)
         seen, self._memory = observe(stable.traffic, canary.traffic, probed, self._memory, plan.limits)
         seen = replace(seen, restarts=canary.restarts())
         last = percent == plan.steps[-1]

@@ -15,6 +15,8 @@ from yolo_client.rollout.agreement import Agreement, compare, total
 
 # Before asking again where no answer came: the pictures go through the API server, which no client's request does.
 _PAUSES_S: Final = (1.0, 3.0, 6.0)
+# What stalls a machine for a moment stalls a few answers of one version, which are the slowest of only so many.
+_ROUNDS: Final = 3
 
 
 @dataclass(slots=True)
@@ -59,18 +61,29 @@ class Probe:
         return total(compare(found, self.canary.found.get(name, ())) for name, found in self.stable.found.items())
 
 
-def ask(stable: Sequence[Client], canary: Sequence[Client], samples: Sequence[Sample], requests: int) -> Probe:
+def ask(
+    stable: Sequence[Client],
+    canary: Sequence[Client],
+    samples: Sequence[Sample],
+    requests: int,
+    max_p95_ratio: float,
+) -> Probe:
     """Send `requests` pictures, but each at least once, to both versions in turn, and to the pods of each in turn.
+
+    As many again, up to twice, while the canary's p95 is over `max_p95_ratio` times the stable version's.
 
     A picture that the stable version refuses is no evidence against the canary and is left out. The stable version may
     have no pods left; then only the canary's times and failures are known.
     """
     probe = Probe(Answers(), Answers())
     ours, theirs = itertools.cycle(stable), itertools.cycle(canary)
-    for sample in itertools.islice(itertools.cycle(samples), max(requests, len(samples))):
-        if stable and not _send(next(ours), sample, probe.stable):
-            continue
-        _send(next(theirs), sample, probe.canary)
+    for _ in range(_ROUNDS):
+        for sample in itertools.islice(itertools.cycle(samples), max(requests, len(samples))):
+            if stable and not _send(next(ours), sample, probe.stable):
+                continue
+            _send(next(theirs), sample, probe.canary)
+        if not probe.canary.p95_s > max_p95_ratio * probe.stable.p95_s:
+            break
     return probe
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from yolo_client.demo import Sample
 from yolo_client.rollout.agreement import Agreement
 from yolo_client.rollout.api import Document
-from yolo_client.rollout.probe import Probe, ask
+from yolo_client.rollout.probe import Answers, Probe, ask
 from yolo_client.rollout.traffic import Traffic
 from yolo_client.rollout.verdict import Latency, Limits, Observation
 from yolo_client.rollout.watch import Watch
@@ -28,11 +28,13 @@ class Memory:
     agreement: Agreement | None = None
 
 
-def probe(stable: Watch, canary: Watch, model: str, samples: Sequence[Sample], requests: int) -> Probe:
-    """Send pictures to both versions."""
+def probe(
+    stable: Watch, canary: Watch, model: str, samples: Sequence[Sample], requests: int, max_p95_ratio: float
+) -> Probe:
+    """Send pictures to both versions, as `ask` says; to none where the canary has no pods."""
     with ExitStack() as stack:
         ours, theirs = ([stack.enter_context(client) for client in each.clients(model)] for each in (stable, canary))
-        return ask(ours, theirs, samples, requests) if theirs else ask([], [], [], 0)
+        return ask(ours, theirs, samples, requests, max_p95_ratio) if theirs else Probe(Answers(), Answers())
 
 
 def probes_needed(stable: Traffic, canary: Traffic, memory: Memory, limits: Limits) -> int:
