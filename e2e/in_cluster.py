@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
-
-from servers import redis_program
 
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 
@@ -26,39 +24,38 @@ class Namespace(Protocol):
 
 def file_server(namespace: Namespace, files: Mapping[str, bytes]) -> str:
     """Serve files by plain HTTP from a pod; return the address they are at."""
-    serve = ["python", "-m", "http.server", "8000", "--directory", "/srv"]
-    _run(namespace, "files", serve, {"port": 80, "targetPort": 8000}, files)
+    command = ["python", "-m", "http.server", "8000", "--directory", "/srv"]
+    mount = {"name": "srv", "mountPath": "/srv"}
+    _run(namespace, "files", {"image": PYTHON, "command": command, "volumeMounts": [mount]}, 80, 8000)
+    for file, data in files.items():
+        # Whole, or not there.
+        script = (
+            f"import base64, os, sys; open('/srv/{file}~', 'wb').write(base64.b64decode(sys.stdin.read()));"
+            f"os.rename('/srv/{file}~', '/srv/{file}')"
+        )
+        namespace.kubectl("exec", "-i", "files", "--", "python", "-c", script, stdin=base64.b64encode(data).decode())
     return f"http://files.{namespace.name}.svc.cluster.local"
 
 
 def redis_server(namespace: Namespace) -> None:
     """Run a Redis with a password in the pod `redis`, and keep its URL in the Secret `redis`."""
     password = secrets.token_hex(16)
-    server, libraries = redis_program()
-    start = "until [ -e /srv/redis-server ]; do sleep 0.2; done; exec env LD_LIBRARY_PATH=/srv /srv/redis-server"
-    open_to_all = f"--bind 0.0.0.0 --save '' --dir /srv --requirepass {password}"
-    files = [*(libraries / name for name in ("libatomic.so.1", "libjemalloc.so.2", "liblzf.so.1")), server]
-    programs = {file.name: file.read_bytes() for file in files}
-    _run(namespace, "redis", ["sh", "-c", f"{start} {open_to_all}"], {"port": 6379, "targetPort": 6379}, programs)
+    _run(namespace, "redis", {"image": "localhost/redis:1", "args": ["--requirepass", password]}, 6379, 6379)
     url = f"redis://:{password}@redis.{namespace.name}"
     namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "redis"}, "stringData": {"url": url}})
 
 
-def _run(
-    namespace: Namespace, name: str, command: Sequence[str], port: Mapping[str, int], files: Mapping[str, bytes]
-) -> None:
-    """Run a command in a pod that gets files at /srv, one whole file after the other; return when it listens."""
+def _run(namespace: Namespace, name: str, container: Mapping[str, Any], port: int, target: int) -> None:
+    """Run a container in a pod behind a Service of the same name, at `port`; return when it listens at `target`."""
     labels = {"app": name}
-    container = {
+    whole = {
         "name": name,
-        "image": PYTHON,
         "imagePullPolicy": "Never",
-        "command": list(command),
-        "readinessProbe": {"tcpSocket": {"port": port["targetPort"]}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "srv", "mountPath": "/srv"}],
+        "readinessProbe": {"tcpSocket": {"port": target}, "periodSeconds": 1},
+        **container,
     }
     spec = {
-        "containers": [container],
+        "containers": [whole],
         "volumes": [{"name": "srv", "emptyDir": {}}],
         "terminationGracePeriodSeconds": 0,
     }
@@ -68,14 +65,7 @@ def _run(
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": name},
-            "spec": {"selector": labels, "ports": [port]},
+            "spec": {"selector": labels, "ports": [{"port": port, "targetPort": target}]},
         },
     )
-    namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "--timeout=120s", f"pod/{name}")
-    for file, data in files.items():
-        script = (
-            f"import base64, os, sys; open('/srv/{file}~', 'wb').write(base64.b64decode(sys.stdin.read()));"
-            f"os.chmod('/srv/{file}~', 0o755); os.rename('/srv/{file}~', '/srv/{file}')"
-        )
-        namespace.kubectl("exec", "-i", name, "--", "python", "-c", script, stdin=base64.b64encode(data).decode())
     namespace.wait(f"pod/{name}")

@@ -34,9 +34,7 @@ def slow(layers: int = 6) -> bytes:
     """Return the model behind convolutions that change nothing: the same answers, several times as late."""
     model = onnx.load(_SHAPES)
     graph = model.graph
-    (name,) = (each.name for each in graph.input)
-    for node in graph.node:
-        node.input[:] = ["late" if each == name else each for each in node.input]
+    name = _instead_of_the_input(graph, "late")
     widths = [(3, _CHANNELS), *[(_CHANNELS, _CHANNELS)] * layers, (_CHANNELS, 3)]
     before = name
     for number, (entering, leaving) in enumerate(widths):
@@ -49,6 +47,34 @@ def slow(layers: int = 6) -> bytes:
         graph.node.insert(number, node)
         before = after
     return model.SerializeToString()
+
+
+def brittle() -> bytes:
+    """Return the model that fails for a picture without a dark pixel, and for no other."""
+    model = onnx.load(_SHAPES)
+    graph = model.graph
+    name = _instead_of_the_input(graph, "checked")
+    # Grey, which letterboxes are padded with, is 0.447.
+    for constant, value in {"grey": np.float32(0.4), "nothing": np.zeros(1, np.float32)}.items():
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), constant))
+    checks = [
+        helper.make_node("ReduceMin", [name], ["darkest"], keepdims=0),
+        helper.make_node("Greater", ["darkest", "grey"], ["bright"]),
+        helper.make_node("Cast", ["bright"], ["place"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["nothing", "place"], ["found"]),  # there is nothing at place 1
+        helper.make_node("Add", [name, "found"], ["checked"]),
+    ]
+    for number, node in enumerate(checks):
+        graph.node.insert(number, node)
+    return model.SerializeToString()
+
+
+def _instead_of_the_input(graph: onnx.GraphProto, name: str) -> str:
+    """Have the nodes of a graph read `name` in place of its input; return the input's name."""
+    (entrance,) = (each.name for each in graph.input)
+    for node in graph.node:
+        node.input[:] = [name if each == entrance else each for each in node.input]
+    return entrance
 
 
 def _properties(model: onnx.ModelProto) -> dict[str, str]:

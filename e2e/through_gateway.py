@@ -57,33 +57,43 @@ class Served:
             ]
         return [wrong for scene, answer in answers for wrong in mistakes(scene, answer)]
 
-    def by_grpc(self, picture: bytes, host: str = "", headers: Mapping[str, str] | None = None) -> InferenceResponse:
-        """Return the answer to one picture, with every detection from `MIN_SCORE` on."""
+    def channel(self, host: str = "") -> grpc.Channel:
+        """Return a gRPC connection to the gateway for the model's host."""
+        return grpc.insecure_channel(self.address, (("grpc.default_authority", host or self.host),))
+
+    def infer(self, channel: grpc.Channel, picture: bytes, headers: Mapping[str, str]) -> InferenceResponse:
+        """Return the answer to one picture over a connection, with every detection from `MIN_SCORE` on."""
         request = InferenceRequest(
             self.model,
             (Tensor("image", bytes_array([picture])),),
             RequestContext(),
             parameters={"confidence_threshold": str(MIN_SCORE)},
         )
-        options = (("grpc.default_authority", host or self.host),)
-        with grpc.insecure_channel(self.address, options) as channel:
-            infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
-            return decode_response(infer(encode_request(request), timeout=60, metadata=tuple((headers or {}).items())))
+        call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        return decode_response(call(encode_request(request), timeout=60, metadata=tuple(headers.items())))
+
+    def by_grpc(self, picture: bytes, host: str = "", headers: Mapping[str, str] | None = None) -> InferenceResponse:
+        """Return the answer to one picture over a connection of its own, as `infer` does."""
+        with self.channel(host) as channel:
+            return self.infer(channel, picture, headers or {})
 
 
 @dataclass
 class Crowd:
-    """`users` clients that ask for the same picture without pause while a `with` block lasts.
+    """`users` by REST and `callers` by gRPC that ask for the same picture without pause while a `with` block lasts.
 
     `answers` counts the HTTP statuses that a client sees who asks again `retries` times, with 0 for a connection that
-    failed; `digests` counts the weights that answered, and `named` has all that each of them called what it found.
+    failed and for a call that did; `digests` counts the weights that answered, and `named` has all that each of them
+    called what it found.
     """
 
     served: Served
     users: int = 2
+    callers: int = 0
     retries: int = 0
     pause_s: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
+    picture: bytes = field(default_factory=lambda: generated_samples()[0].data)
     answers: Counter[int] = field(default_factory=Counter)
     digests: Counter[str] = field(default_factory=Counter)
     named: defaultdict[str, set[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(set))
@@ -91,8 +101,8 @@ class Crowd:
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
-        self._picture = generated_samples()[0].data
-        self._threads = [threading.Thread(target=self._ask) for _ in range(self.users)]
+        asking = [self._ask] * self.users + [self._call] * self.callers
+        self._threads = [threading.Thread(target=each) for each in asking]
         for thread in self._threads:
             thread.start()
         return self
@@ -113,8 +123,12 @@ class Crowd:
         host = f"http://{self.served.host}"
         with httpx2.Client(base_url=host, transport=Through(self.served.address), timeout=60) as client:
             while not self._stop.wait(self.pause_s):
-                status = self._attempts(lambda: self._once(client))
-                self.answers[status] += 1
+                self.answers[self._attempts(lambda: self._once(client))] += 1
+
+    def _call(self) -> None:
+        with self.served.channel() as channel:
+            while not self._stop.wait(self.pause_s):
+                self.answers[self._attempts(lambda: self._called(channel))] += 1
 
     def _attempts(self, once: Callable[[], int]) -> int:
         status = once()
@@ -127,7 +141,7 @@ class Crowd:
     def _once(self, client: httpx2.Client) -> int:
         try:
             answer = client.post(
-                f"/v2/models/{self.served.model}/infer", json=_json_of(self._picture), headers=self.headers
+                f"/v2/models/{self.served.model}/infer", json=_json_of(self.picture), headers=self.headers
             )
         except httpx2.HTTPError as error:
             self.failures.append(repr(error))
@@ -140,6 +154,15 @@ class Crowd:
         else:
             self.failures.append(f"{answer.status_code} {answer.text[:200]}")
         return answer.status_code
+
+    def _called(self, channel: grpc.Channel) -> int:
+        try:
+            answer = self.served.infer(channel, self.picture, self.headers)
+        except grpc.RpcError as error:
+            self.failures.append(f"{error.code().name} {error.details()}")
+            return 0
+        self.digests[str(answer.parameters["model.digest"])] += 1
+        return 200
 
 
 def shares(counts: Counter[str], names: Iterable[str]) -> list[float]:

@@ -2,7 +2,7 @@
 # The cache that every clone on this machine shares: KIND/KEY, where KEY is the SHA-256 of all that goes in. Source it.
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/yolo-kserve/cluster
 
-# The SHA-256 of a folder's files (names, modes that matter and contents) and of every further word: key_of DIR [WORD…]
+# The SHA-256 of a folder's files (names and contents) and of every further word: key_of DIR [WORD…]
 key_of() {
 	local folder=$1
 	shift

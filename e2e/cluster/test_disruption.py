@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 
 import pytest
 from helm import Release
@@ -15,44 +16,65 @@ MODEL = {
     "predictor": {"minReplicas": 2, "maxReplicas": 2},
     "transformer": {"minReplicas": 2, "maxReplicas": 2},
 }
+MODELS = {"m": MODEL, "near": {**MODEL, "topology": "collocated"}}
+COMPONENTS = {"m": ("transformer", "predictor"), "near": ("predictor",)}
 # As long as the chart gives routes to follow: here it is what counts.
 DRAIN = {"delaySeconds": 5}
 
 
 @pytest.fixture(scope="module")
 def release(namespace, release) -> Release:
-    """Install a model of two pods each."""
-    release.install({"models": {"m": MODEL}, "drain": DRAIN})
-    namespace.wait("isvc/m", seconds=600)
+    """Install a model of two pods each in each topology."""
+    release.install({"models": MODELS, "drain": DRAIN})
+    for model in MODELS:
+        namespace.wait(f"isvc/{model}", seconds=600)
     return release
 
 
 @pytest.fixture
-def served(release, namespace, gateway) -> Served:
-    """Return the model as clients reach it, with all its pods ready."""
-    for component in ("predictor", "transformer"):
-        namespace.rolled_out(f"m-{component}", seconds=300)
-    host = f"m.{namespace.name}.example.com"
-    gateway.routed(host, "/v2/models/m/ready")
-    return Served(gateway.address, host, "m")
+def serve(release, namespace, gateway) -> Callable[[str], Served]:
+    """Return a function that returns a model as clients reach it, with all its pods ready."""
+
+    def reached(model: str) -> Served:
+        for component in COMPONENTS[model]:
+            namespace.rolled_out(f"{model}-{component}", seconds=300)
+        host = f"{model}.{namespace.name}.example.com"
+        gateway.routed(host, f"/v2/models/{model}/ready")
+        return Served(gateway.address, host, model)
+
+    return reached
 
 
-def pods(namespace, component: str) -> list[str]:
-    items = namespace.get("pods", "-l", f"serving.kserve.io/inferenceservice=m,component={component}")["items"]
+@pytest.fixture
+def served(serve) -> Served:
+    """Return the split model."""
+    return serve("m")
+
+
+def pods(namespace, component: str, model: str = "m") -> list[str]:
+    selector = f"serving.kserve.io/inferenceservice={model},component={component}"
+    items = namespace.get("pods", "-l", selector)["items"]
     return [item["metadata"]["name"] for item in items if "deletionTimestamp" not in item["metadata"]]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("component", ["transformer", "predictor"])
-def test_an_upgrade_loses_no_request(component, served, release, namespace, eventually) -> None:
-    before = set(pods(namespace, component))
-    with Crowd(served) as crowd:
+@pytest.mark.parametrize(("model", "component"), [(model, each) for model in MODELS for each in COMPONENTS[model]])
+def test_an_upgrade_and_its_rollback_lose_no_request(model, component, serve, release, namespace, eventually) -> None:
+    def turned(before: set[str]) -> None:
+        # KServe passes a change on to the Deployment some time after Helm is done.
+        eventually(lambda: before.isdisjoint(pods(namespace, component, model)), "every pod is a new one", 300)
+        namespace.rolled_out(f"{model}-{component}", seconds=300)
+
+    with Crowd(serve(model), users=1, callers=1) as crowd:
         crowd.wait_for(20)
-        changed = {**MODEL, component: {**MODEL[component], "podLabels": {"turn": "two"}}}
-        release.install({"models": {"m": changed}, "drain": DRAIN})
-        # KServe passes the change on to the Deployment some time after Helm is done.
-        eventually(lambda: before.isdisjoint(pods(namespace, component)), "every pod is a new one", 300)
-        namespace.rolled_out(f"m-{component}", seconds=300)
+        first = set(pods(namespace, component, model))
+        changed = {**MODELS[model], component: {**MODELS[model][component], "podLabels": {"turn": "two"}}}
+        release.install({"models": {**MODELS, model: changed}, "drain": DRAIN})
+        turned(first)
+        second = set(pods(namespace, component, model))
+        crowd.wait_for(20)
+        release.helm("rollback", release.name)
+        turned(second)
         crowd.wait_for(20)
     assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
 

@@ -22,9 +22,9 @@ MODELS = {
 # Without a mesh Knative has no host for a whole InferenceService: clients ask the component that comes first.
 FIRST = {"far": "transformer", "near": "predictor"}
 PERCENT = 25
-REQUESTS = 150
-# Five standard deviations of a binomial: a right split fails this once in a million runs.
-TOLERANCE = 5 * math.sqrt(PERCENT / 100 * (1 - PERCENT / 100) / REQUESTS)
+REQUESTS = 300
+# Four standard deviations of a binomial: a right split fails this once in ten thousand runs.
+TOLERANCE = 4 * math.sqrt(PERCENT / 100 * (1 - PERCENT / 100) / REQUESTS)
 
 
 def install(release: Release, *changes: dict) -> None:
@@ -107,20 +107,21 @@ def test_a_canary_of_a_split_model_is_refused_in_one_line(release, weights) -> N
 def test_a_canary_gets_its_part_of_the_traffic_and_versions_do_not_mix(split, serve, eventually) -> None:
     served = serve("near")
 
-    def as_asked() -> bool:
-        with Crowd(served, users=3) as crowd:
-            crowd.wait_for(REQUESTS)
-        assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
-        assert len(crowd.digests) == 2, crowd.digests
-        # The canary has other labels: an answer of one version with the other's would be a third thing said.
-        first, second = crowd.named.values()
-        assert len(first) == len(second) == 1
-        assert first != second
-        (least,) = shares(crowd.digests, [min(crowd.digests, key=crowd.digests.get)])
-        assert abs(least - PERCENT / 100) < TOLERANCE, crowd.digests
-        return True
+    def routed() -> bool:
+        with Crowd(served) as crowd:
+            crowd.wait_for(20)
+        return len(crowd.digests) == 2
 
-    eventually(as_asked, "a quarter of the requests goes to the canary", 120)
+    eventually(routed, "both versions answer", 120)
+    # The other model has the stable version's weights.
+    with Crowd(serve("far"), users=1) as stable:
+        stable.wait_for(1)
+    with Crowd(served, users=3) as crowd:
+        crowd.wait_for(REQUESTS)
+    assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
+    # The canary has other labels: an answer of one version with the other's would be a third thing said.
+    assert [len(said) for said in crowd.named.values()] == [1, 1]
+    assert shares(crowd.digests, stable.digests) == [pytest.approx(1 - PERCENT / 100, abs=TOLERANCE)], crowd.digests
 
 
 def test_a_canary_with_wrong_labels_is_rolled_back(split, namespace, serve) -> None:

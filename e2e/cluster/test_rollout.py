@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import pytest
 import shapes_variants
 from helm import IN_CLUSTER, Release
@@ -25,6 +27,7 @@ def weights(namespace) -> str:
         "better": shapes_variants.same("and once more"),
         "shuffled": shapes_variants.shuffled(),
         "slow": shapes_variants.slow(),
+        "brittle": shapes_variants.brittle(),
     }
     return file_server(namespace, {f"{name}.onnx": data for name, data in versions.items()})
 
@@ -87,7 +90,7 @@ def model(request, release, namespace, weights, gateway) -> Model:
     return Model(Served(gateway.address, host, request.param), weights, namespace)
 
 
-collocated = pytest.mark.parametrize("model", ["collocated"], indirect=True)
+split, collocated = (pytest.mark.parametrize("model", [topology], indirect=True) for topology in TOPOLOGIES)
 
 
 @pytest.mark.timeout(600)
@@ -120,6 +123,25 @@ def test_weights_that_are_not_there_are_rolled_back_with_the_pods_reason(model) 
     assert model.is_alone()
 
 
+@split
+@pytest.mark.timeout(600)
+def test_weights_that_fail_clients_alone_lose_their_part_of_the_traffic(model) -> None:
+    white = np.full((480, 640, 3), 255, np.uint8)
+    _, picture = cv2.imencode(".png", white)
+    with Crowd(model.served, picture=picture.tobytes()) as crowd:
+        status, steps, verdict = model.roll_out("brittle", "--step-seconds", "60")
+    assert status == 3, verdict
+    assert [step["percent"] for step in steps] == [0, 25]
+    assert steps[0]["errors"] == 0
+    assert steps[1]["errors"] > 0
+    assert "requests to the canary failed" in verdict["reason"]
+    assert model.is_alone()
+    assert set(crowd.answers) == {200, 500}, (crowd.answers, crowd.failures)
+    with Crowd(model.served, picture=picture.tobytes()) as crowd:
+        crowd.wait_for(50)
+    assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)
+
+
 @pytest.mark.timeout(900)
 def test_good_weights_are_promoted_and_no_request_fails_on_the_way(model, namespace, eventually) -> None:
     versions = ("good", "better") if model.served.model == "collocated" else ("good",)
@@ -131,6 +153,8 @@ def test_good_weights_are_promoted_and_no_request_fails_on_the_way(model, namesp
             assert status == 0, verdict
             assert [step["percent"] for step in steps] == [0, 25, 100]
             assert all(step["agreement"]["ratio"] == 1 for step in steps)
+            # What clients were answered counts, not the command's own pictures alone.
+            assert all(step["requests"] > step["probes"] for step in steps[1:])
             assert verdict["storageUri"] == model.source == f"{model.weights}/{version}.onnx"
             assert model.is_alone()
     assert set(crowd.answers) == {200}, (crowd.answers, crowd.failures)

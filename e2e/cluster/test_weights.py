@@ -38,7 +38,8 @@ def test_weights_of_the_right_digest_are_served(release, namespace, gateway) -> 
 def test_weights_of_a_wrong_digest_are_not(release, namespace, eventually) -> None:
     def reason() -> str:
         pods = namespace.get("pods", "-l", "serving.kserve.io/inferenceservice=wrong,component=predictor")["items"]
-        (status,) = pods[0]["status"]["initContainerStatuses"]
+        assert pods
+        (status,) = pods[0]["status"].get("initContainerStatuses") or [{"restartCount": 0}]
         assert status["restartCount"] > 0
         name = pods[0]["metadata"]["name"]
         said = namespace.kubectl("logs", name, "-c", "storage-initializer")

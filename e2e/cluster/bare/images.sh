@@ -53,7 +53,8 @@ dockerfile_image() {
 	cached "images/$(slug "$name")" "$key" make_dockerfile "$name" "$context" "$file" "$@"
 }
 
-# A checksum for each of a context's files that git does not ignore. A .dockerignore that begins with * names what is let in.
+# A checksum for each of a context's files that git does not ignore, and which of them can be run. A .dockerignore that
+# begins with * names what is let in.
 context_sums() (
 	paths=()
 	cd "$1" || exit
@@ -62,8 +63,10 @@ context_sums() (
 	fi
 	list=$(mktemp)
 	git ls-files -z --cached --others --exclude-standard -- "${paths[@]}" >"$list" 2>/dev/null || find . -type f -print0 >"$list"
-	xargs -0r ls -d --zero -- 2>/dev/null <"$list" | sort -zu | xargs -0r sha256sum
-	rm "$list"
+	xargs -0r ls -d --zero -- 2>/dev/null <"$list" | sort -zu >"$list.there"
+	xargs -0r sha256sum <"$list.there"
+	while IFS= read -rd '' path; do [ ! -x "$path" ] || printf '%s\n' "$path"; done <"$list.there"
+	rm "$list" "$list.there"
 )
 
 # Runs the build with this machine's network, certificates and package indexes, mounted and not copied in.
