@@ -12,6 +12,8 @@ from yolo_client.rollout.api import Document
 SOURCE_ANNOTATION: Final = "internal.serving.kserve.io/storage-initializer-sourceuri"
 # Waiting for these never ends well; everything else may still come right, also what began anew less often than this.
 _MAX_RESTARTS: Final = 2
+# What was evicted stays behind like this, until someone removes it.
+_ENDED: Final = frozenset({"Failed", "Succeeded"})
 _HOPELESS: Final = frozenset(
     {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
@@ -33,7 +35,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod. `restarts`: by container, how often it began anew, and why it last ended."""
+    """One pod. `leaving`: it ended, or is about to. `restarts`: by container, how often it began anew, why it ended."""
 
     name: str
     uid: str
@@ -54,7 +56,7 @@ def pod_of(document: Document) -> Pod:
         metadata["name"],
         metadata["uid"],
         conditions.get("Ready", {}).get("status") == "True",
-        "deletionTimestamp" in metadata,
+        "deletionTimestamp" in metadata or status.get("phase") in _ENDED,
         metadata.get("annotations", {}).get(SOURCE_ANNOTATION, ""),
         {each["name"]: (each.get("restartCount", 0), _ended(each.get("lastState", {}))) for each in statuses},
         _trouble(status, conditions),

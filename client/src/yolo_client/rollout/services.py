@@ -75,7 +75,7 @@ class Selector:
 
 
 def pods_of(api: Api, selector: str) -> list[Pod]:
-    """Return the pods with these labels that are not on their way out."""
+    """Return the pods with these labels that have not ended and are not on their way out."""
     listed = api.get(object_path("v1", api.namespace, "pods"), labelSelector=selector)
     pods = [pod_of(document) for document in listed.get("items", [])]
     return [pod for pod in pods if not pod.leaving]
