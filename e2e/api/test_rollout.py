@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from api.objects import canary_service, component, route, service, services, split, weights
+from api.objects import canary_service, component, refuse, route, service, services, split, weights
 from api.stage import ADDRESSES, NOBODY, kubectl
 from rollouts import STRICT
 
@@ -111,6 +111,40 @@ def test_the_table_has_a_row_a_step_and_ends_with_the_charts_values(collocated, 
     assert [row.split()[0] for row in rows[:2]] == ["50", "100"]
     assert rows[1].endswith("promote")
     assert done.stdout.endswith("models:\n  m:\n    storageUri: same\n")
+
+
+def test_a_canary_that_has_only_another_runtime_is_evaluated_and_the_values_name_it(
+    namespace, collocated, rollout
+) -> None:
+    collocated("yolo://shapes", percent=50)
+    namespace.apply(canary_service("yolo://shapes", runtime="mine"))
+    done = rollout(*FAST)
+    assert done.returncode == 0, done.stderr
+    _, *rows = done.stdout.splitlines()
+    assert [row.split()[0] for row in rows[:2]] == ["50", "100"]
+    assert done.stdout.endswith("models:\n  m:\n    storageUri: yolo://shapes\n    runtime: mine\n")
+    assert namespace.get("inferenceservice", "m")["spec"]["predictor"]["model"]["runtime"] == "mine"
+
+
+def test_a_promotion_that_was_cut_off_is_ended(namespace, collocated, rollout) -> None:
+    collocated("same", percent=100)
+    promoted = service()
+    promoted["spec"]["predictor"]["model"] = canary_service("same")["spec"]["predictor"]["model"]
+    namespace.apply(promoted)
+    assert "(standard): same is promoted, which was under way" in rollout("--dry-run").stdout
+    done = rollout(*FAST)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("m is promoted to same: its promotion was under way")
+    assert services(namespace) == ["m"]
+
+
+def test_a_canary_that_the_gateway_refuses_to_route_to_is_rolled_back(namespace, collocated, rollout) -> None:
+    collocated("same")
+    refuse(namespace)
+    done = rollout(*FAST)
+    assert done.returncode == 3, done.stderr
+    assert "a gateway refuses HTTPRoute m-route with 5 %: BackendNotFound: there is no such Service" in done.stdout
+    assert weights(namespace)["m-canary-predictor"] == 0
 
 
 def test_a_canary_is_made_from_new_weights_and_taken_away_when_it_fails(namespace, serve, rollout) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from yolo_client.demo import Sample
 from yolo_client.rollout.api import Api, ClusterFailed, Document
@@ -13,6 +13,7 @@ from yolo_client.rollout.step import Memory, document_of, observe, probe, probes
 from yolo_client.rollout.steps import remaining
 from yolo_client.rollout.strategies.strategy import Strategy
 from yolo_client.rollout.verdict import Action, Decision, Limits, decide
+from yolo_client.rollout.version import Change
 from yolo_client.rollout.watch import Watch, watch
 
 
@@ -32,11 +33,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a rollout ended: `source` is where the weights come from that are served now."""
+    """How a rollout ended: `source` is where the weights come from that are served now, `change` what else is new."""
 
     promoted: bool
     reason: str
     source: str
+    change: Change = field(default_factory=Change)
 
 
 class Interrupted(Exception):
@@ -63,7 +65,7 @@ class Rollout:
         """
         percent, (stable, canary) = self._strategy.percent(), self._strategy.sources()
         self._check(percent, stable)
-        if stable == canary:
+        if self._strategy.promoting():
             # An earlier run had decided to promote, and was cut off as it did.
             return self._promote("its promotion was under way", canary)
         try:
@@ -127,9 +129,9 @@ class Rollout:
         return decision
 
     def _promote(self, reason: str, source: str) -> Outcome:
-        self._strategy.promote()
+        change = self._strategy.promote()
         self._note("promoted", "RolloutPromoted", f"{source} is promoted: {reason}")
-        return Outcome(promoted=True, reason=reason, source=source)
+        return Outcome(promoted=True, reason=reason, source=source, change=change)
 
     def _roll_back(self, reason: str, source: str) -> Outcome:
         try:
@@ -160,4 +162,6 @@ def intention(strategy: Strategy, plan: Plan) -> str:
         raise ClusterFailed(f"InferenceService {plan.name} has no canary: --to URI makes one")
     shares = ", ".join(f"{step} %" for step in remaining(plan.steps, percent))
     stable, canary = strategy.sources()
+    if strategy.promoting():
+        return f"{plan.name} ({way}): {canary} is promoted, which was under way"
     return f"{plan.name} ({way}): {canary} in place of {stable}, from {percent} % over {shares}"

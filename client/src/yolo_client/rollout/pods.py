@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from yolo_client.rollout.api import Document
@@ -35,7 +35,11 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod. `leaving`: it ended, or is about to. `restarts`: by container, how often it began anew, why it ended."""
+    """One pod.
+
+    `leaving`: it ended, or is about to. `restarts`: by container, how often it began anew, and why it last ended.
+    `containers`: their images, by name.
+    """
 
     name: str
     uid: str
@@ -44,7 +48,7 @@ class Pod:
     source: str
     restarts: Mapping[str, tuple[int, str]]
     trouble: Trouble | None
-    containers: frozenset[str] = frozenset()
+    containers: Mapping[str, str] = field(default_factory=dict)
 
 
 def pod_of(document: Document) -> Pod:
@@ -60,7 +64,7 @@ def pod_of(document: Document) -> Pod:
         metadata.get("annotations", {}).get(SOURCE_ANNOTATION, ""),
         {each["name"]: (each.get("restartCount", 0), _ended(each.get("lastState", {}))) for each in statuses},
         _trouble(status, conditions),
-        frozenset(each["name"] for each in document.get("spec", {}).get("containers", [])),
+        {each["name"]: each.get("image", "") for each in document.get("spec", {}).get("containers", [])},
     )
 
 

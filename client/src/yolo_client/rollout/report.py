@@ -90,7 +90,12 @@ def verdict_of(name: str, outcome: Outcome) -> str:
 
 def values_of(name: str, outcome: Outcome) -> str:
     """Return the chart's values, as YAML, that say what the cluster serves after a promotion."""
-    return f"models:\n  {name}:\n    storageUri: {outcome.source}\n"
+    runtime, tag = outcome.change.runtime, outcome.change.tag
+    return (
+        f"models:\n  {name}:\n    storageUri: {outcome.source}\n"
+        + (f"    runtime: {runtime}\n" if runtime else "")
+        + (f"# The images are others, too: images.tag, which all models have, would be {tag}\n" if tag else "")
+    )
 
 
 def _or_dash(value: float | None, unit: str = "") -> str:
