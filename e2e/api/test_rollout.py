@@ -194,6 +194,23 @@ def test_a_canary_whose_container_ends_is_rolled_back(namespace, collocated, rol
     assert "the canary restarted: container kserve-container of pod canary-0 ended: OOMKilled" in out
 
 
+def test_a_canary_that_has_no_ready_pod_as_a_step_ends_is_rolled_back(namespace, collocated) -> None:
+    collocated("same")
+    process = start(namespace, *LIMITS, "--step-seconds", "4", "--ready-seconds", "3")
+    wait_for_traffic(namespace, process)
+    status = {"name": "kserve-container", "ready": False, "restartCount": 0, "image": "", "imageID": ""}
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "the registry is away"}}
+    not_ready = {
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [{**status, "state": waiting}],
+    }
+    namespace.status("pod", "canary-0", not_ready)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 3, errors
+    assert "the canary has no pod that is ready: pod canary-0: container kserve-container: ErrImagePull" in out
+    assert weights(namespace)["m-canary-predictor"] == 0
+
+
 def start(namespace, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "yolo_client", "rollout", "m", "-n", namespace.name, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from yolo_client.demo import Sample
 from yolo_client.rollout.api import Api, ClusterFailed, Document
-from yolo_client.rollout.readiness import NotReady, wait_until_ready
+from yolo_client.rollout.probe import Probe
+from yolo_client.rollout.readiness import NotReady, absence_of, wait_until_ready
 from yolo_client.rollout.record import Record
-from yolo_client.rollout.step import Memory, document_of, observe, probe, probes_needed
+from yolo_client.rollout.step import Memory, clients_tell, document_of, observe, probe
 from yolo_client.rollout.steps import remaining
 from yolo_client.rollout.strategies.strategy import Strategy
-from yolo_client.rollout.verdict import Action, Decision, Limits, decide
+from yolo_client.rollout.verdict import Action, Decision, Limits, Observation, decide
 from yolo_client.rollout.version import Change
 from yolo_client.rollout.watch import Watch, watch
+
+# For a pod that fails a readiness probe as a step ends, which says nothing yet.
+_RETURN_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +117,14 @@ class Rollout:
         return decision
 
     def _step(self, percent: int) -> Decision:
-        plan, (stable, canary) = self._plan, (Watch(self._api, each) for each in self._strategy.selectors())
+        plan, selectors = self._plan, self._strategy.selectors()
+        stable, canary = (Watch(self._api, each) for each in selectors)
         failure = watch(stable, canary, plan.seconds, plan.limits) if percent else ""
-        requests = probes_needed(stable.traffic, canary.traffic, self._memory, plan.limits)
-        probed = probe(stable, canary, plan.name, plan.samples, requests, plan.limits.max_p95_ratio)
-        seen, self._memory = observe(stable.traffic, canary.traffic, probed, self._memory, plan.limits)
-        seen = replace(seen, restarts=canary.restarts())
+        wait_s = min(_RETURN_S, plan.ready_s)
+        absence = "" if failure else absence_of(self._api, selectors[1], self._strategy.owner, wait_s)
+        # Where the verdict stands already, the canary need not keep its traffic for pictures.
+        seen = self._observe(stable, canary, asked=not (failure or absence))
+        seen = replace(seen, restarts=canary.restarts(), absence=absence)
         last = percent == plan.steps[-1]
         decision = Decision(Action.ROLL_BACK, failure) if failure else decide(seen, plan.limits, last=last)
         report = {**document_of(percent, seen), "action": decision.action.value, "reason": decision.reason}
@@ -127,6 +134,14 @@ class Rollout:
             "RolloutStep", f"{percent} %: {decision.reason}", warning=decision.action is Action.ROLL_BACK
         )
         return decision
+
+    def _observe(self, stable: Watch, canary: Watch, *, asked: bool) -> Observation:
+        plan, traffic = self._plan, (stable.traffic, canary.traffic)
+        told = clients_tell(*traffic, self._memory, plan.limits) and not (stable.caches or canary.caches)
+        requests = 0 if told else plan.limits.min_requests
+        probed = probe(stable, canary, plan.name, plan.samples, requests, plan.limits) if asked else Probe()
+        seen, self._memory = observe(*traffic, probed, self._memory, plan.limits, by_clients=told)
+        return seen
 
     def _promote(self, reason: str, source: str) -> Outcome:
         change = self._strategy.promote()
