@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 from api.objects import canary_service, component, refuse, route, service, services, split, weights
 from api.stage import ADDRESSES, NOBODY, kubectl
 from rollouts import STRICT
@@ -211,8 +212,8 @@ def test_a_canary_that_has_no_ready_pod_as_a_step_ends_is_rolled_back(namespace,
     assert weights(namespace)["m-canary-predictor"] == 0
 
 
-def start(namespace, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "yolo_client", "rollout", "m", "-n", namespace.name, *arguments]
+def start(namespace, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    command = [*before, sys.executable, "-m", "yolo_client", "rollout", "m", "-n", namespace.name, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -225,7 +226,7 @@ def wait_for_traffic(namespace, process: subprocess.Popen[str]) -> None:
     raise AssertionError("the canary never got traffic")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, number) -> None:
     collocated("same")
     process = start(namespace, *LIMITS, "--step-seconds", "60")
@@ -236,6 +237,45 @@ def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, nu
     assert process.returncode == 3, errors
     assert "m is rolled back and stays at yolo://shapes: it was interrupted" in out
     assert weights(namespace)["m-canary-predictor"] == 0
+
+
+def test_a_rollout_whose_reader_is_gone_takes_the_traffic_back(namespace, collocated) -> None:
+    collocated("same")
+    process = start(namespace, *LIMITS, "--step-seconds", "3")
+    wait_for_traffic(namespace, process)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=60) == 2
+    (line,) = errors.splitlines()
+    assert line == "error: the canary was rolled back, because this command failed: [Errno 32] Broken pipe"
+    assert weights(namespace)["m-canary-predictor"] == 0
+
+
+def test_a_terminal_that_goes_away_does_not_end_what_nohup_started(namespace, collocated) -> None:
+    collocated("same")
+    process = start(namespace, *LIMITS, "--step-seconds", "60", before=("nohup",))
+    wait_for_traffic(namespace, process)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(3)
+    assert process.poll() is None
+    assert weights(namespace)["m-canary-predictor"] == 5
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+def test_what_can_not_be_noted_is_said_and_changes_nothing(namespace, collocated, rollout) -> None:
+    role = yaml.safe_load(RBAC.read_text())
+    role["rules"] = [rule for rule in role["rules"] if not {"events", "configmaps"} & {*rule["resources"]}]
+    namespace.apply(role)
+    kubectl("-n", namespace.name, "create", "rolebinding", "r", "--role=yolo-kserve-rollout", "--user=rollout")
+    collocated("same", percent=50)
+    done = rollout("--json", *FAST, env={**os.environ, "KUBECONFIG": os.environ["ROLLOUT_KUBECONFIG"]})
+    assert done.returncode == 0, done.stderr
+    assert steps_of(done)[-1]["verdict"] == "promoted"
+    event, *_, report, last = done.stderr.splitlines()
+    assert event.startswith("the Event RolloutStep could not be written: not allowed to create that: ")
+    assert report.startswith("the ConfigMap m-rollout could not be written: not allowed to ")
+    assert last.startswith("the Event RolloutPromoted could not be written: ")
 
 
 def test_an_api_server_that_is_started_anew_is_waited_for(namespace, collocated) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -50,6 +51,10 @@ class Interrupted(Exception):
     """The person who began the rollout stopped it, and the canary was left as it is; the message says how."""
 
 
+class Failed(Exception):
+    """Something that nobody foresaw went wrong, and the canary was taken back; the message says what in one line."""
+
+
 class Rollout:
     """One canary's way to all of the traffic, or back to none of it."""
 
@@ -66,19 +71,21 @@ class Rollout:
         Raises:
             ClusterFailed: there is nothing to roll out, or the cluster does not do its part.
             Interrupted: by Ctrl-C, where the plan says to leave the canary then.
+            Failed: the canary was taken back for another reason than what it did.
 
         """
         percent, (stable, canary) = self._strategy.percent(), self._strategy.sources()
         self._check(percent, stable)
         if self._strategy.promoting():
             # An earlier run had decided to promote, and was cut off as it did.
-            return self._promote("its promotion was under way", canary)
+            return self._promoted("its promotion was under way", canary, self._strategy.promote())
+        change = Change()
         try:
             if self._plan.source:
                 self._create()
             decision = self._go(percent)
             if decision.action is Action.PROMOTE:
-                return self._promote(decision.reason, self._plan.source or canary)
+                change = self._strategy.promote()
         except NotReady as error:
             decision = Decision(Action.ROLL_BACK, f"the canary does not become ready: {error}")
         except ClusterFailed as error:
@@ -87,6 +94,12 @@ class Rollout:
             if self._plan.leave_on_interrupt:
                 raise Interrupted(f"the canary keeps {max(0, self._strategy.percent())} % of the traffic") from None
             decision = Decision(Action.ROLL_BACK, "it was interrupted")
+        except Exception as error:
+            reason = f"this command failed: {_words_of(error)}"
+            self._roll_back(reason, stable)
+            raise Failed(f"the canary was rolled back, because {reason}") from error
+        if decision.action is Action.PROMOTE:
+            return self._promoted(decision.reason, self._plan.source or canary, change)
         return self._roll_back(decision.reason, stable)
 
     def _check(self, percent: int, stable: str) -> None:
@@ -143,8 +156,7 @@ class Rollout:
         seen, self._memory = observe(*traffic, probed, self._memory, plan.limits, by_clients=told)
         return seen
 
-    def _promote(self, reason: str, source: str) -> Outcome:
-        change = self._strategy.promote()
+    def _promoted(self, reason: str, source: str, change: Change) -> Outcome:
         self._note("promoted", "RolloutPromoted", f"{source} is promoted: {reason}")
         return Outcome(promoted=True, reason=reason, source=source, change=change)
 
@@ -157,8 +169,16 @@ class Rollout:
         return Outcome(promoted=False, reason=reason, source=source)
 
     def _note(self, verdict: str, event: str, reason: str, *, warning: bool = False) -> None:
-        self._record.report(verdict, reason, self._reports)
-        self._record.event(event, reason, warning=warning)
+        # What it tells of is done, and a Ctrl-C now interrupts no more than the telling.
+        with suppress(KeyboardInterrupt):
+            self._record.report(verdict, reason, self._reports)
+            self._record.event(event, reason, warning=warning)
+
+
+def _words_of(error: Exception) -> str:
+    # What is no failure of the world around is a defect, whose name is all that helps.
+    name = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
+    return name + " ".join(str(error).split())
 
 
 def intention(strategy: Strategy, plan: Plan) -> str:

@@ -55,7 +55,8 @@ class TableReport:
         """Print the verdict, and what the chart's values must say to agree with it."""
         print(verdict_of(name, outcome), file=self._out, flush=True)
         if outcome.promoted:
-            self._out.write(f"Values for the chart, without the canary:\n\n{values_of(name, outcome)}")
+            values = values_of(name, outcome)
+            print(f"Values for the chart, without the canary:\n\n{values}", end="", file=self._out, flush=True)
 
     def _row(self, cells: tuple[str, ...]) -> None:
         line = "  ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
