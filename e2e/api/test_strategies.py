@@ -10,7 +10,7 @@ import pytest
 from api.objects import component, knative, refuse, revision, route, service, split, weights
 from api.stage import kubectl
 
-from yolo_client.rollout.api import Api, ClusterFailed, object_path
+from yolo_client.rollout.api import Api, ClusterFailed, NotFound, object_path
 from yolo_client.rollout.patience import Patience
 from yolo_client.rollout.services import pods_of, service_path
 from yolo_client.rollout.strategies.choose import strategy_of
@@ -78,7 +78,19 @@ def test_a_promotion_that_fails_half_way_gives_the_stable_version_its_own_weight
     assert strategy.sources() == ("yolo://shapes", "")
 
 
-def test_a_rollback_moves_traffic_first_and_leaves_a_model_that_someone_else_edited(namespace, api) -> None:
+def test_a_rollback_that_can_not_give_the_model_back_has_moved_the_traffic_before(namespace, api) -> None:
+    split(namespace)
+    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
+    strategy.create("same")
+    with pytest.raises(ClusterFailed):
+        strategy.promote()
+    kubectl("-n", namespace.name, "delete", "isvc", "m")
+    with pytest.raises(NotFound):
+        strategy.roll_back()
+    assert weights(namespace) == {"m-transformer": 100, "m-canary-transformer": 0}
+
+
+def test_a_rollback_leaves_a_model_that_someone_else_edited(namespace, api) -> None:
     split(namespace)
     strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
     strategy.create("same")
