@@ -20,9 +20,9 @@ def service(name: str = "m", mode: str = "Standard", **spec) -> dict:
     }
 
 
-def canary_service(source: str) -> dict:
+def canary_service(source: str, **more: str) -> dict:
     document = service("m-canary")
-    document["spec"]["predictor"]["model"] = model(source)
+    document["spec"]["predictor"]["model"] = model(source) | more
     return document
 
 
@@ -34,6 +34,20 @@ def route(shares: dict[str, int]) -> dict:
         "metadata": {"name": "m-route"},
         "spec": {"rules": [{"matches": [{"path": {"value": "/"}}], "backendRefs": refs}]},
     }
+
+
+def refuse(namespace) -> None:
+    """Say what a gateway says of a route, for as many changes of it as may come."""
+    condition = {
+        "type": "ResolvedRefs",
+        "status": "False",
+        "reason": "BackendNotFound",
+        "message": "there is no such Service",
+        "observedGeneration": 99,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    parent = {"parentRef": {"name": "gateway"}, "controllerName": "example.com/gateway", "conditions": [condition]}
+    namespace.status("httproute", "m-route", {"parents": [parent]})
 
 
 def split(namespace, source: str = "yolo://shapes") -> None:

@@ -54,6 +54,7 @@ class Namespace:
         labels: dict[str, str],
         *,
         containers: Sequence[str] = ("kserve-container",),
+        image: str = "none",
         **status: Any,
     ) -> None:
         """Put a pod in place whose server is at an address, ready if nothing else is said."""
@@ -62,7 +63,7 @@ class Namespace:
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": {"name": name, "labels": labels, "annotations": {SOURCE: source}},
-                "spec": {"nodeName": "none", "containers": [{"name": each, "image": "none"} for each in containers]},
+                "spec": {"nodeName": "none", "containers": [{"name": each, "image": image} for each in containers]},
             }
         )
         ready = {"conditions": [{"type": "Ready", "status": "True"}], "podIP": address, "podIPs": [{"ip": address}]}

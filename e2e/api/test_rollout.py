@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from api.objects import canary_service, component, route, service, services, split, weights
+import yaml
+from api.objects import canary_service, component, refuse, route, service, services, split, weights
 from api.stage import ADDRESSES, NOBODY, kubectl
 from rollouts import STRICT
 
@@ -113,6 +114,40 @@ def test_the_table_has_a_row_a_step_and_ends_with_the_charts_values(collocated, 
     assert done.stdout.endswith("models:\n  m:\n    storageUri: same\n")
 
 
+def test_a_canary_that_has_only_another_runtime_is_evaluated_and_the_values_name_it(
+    namespace, collocated, rollout
+) -> None:
+    collocated("yolo://shapes", percent=50)
+    namespace.apply(canary_service("yolo://shapes", runtime="mine"))
+    done = rollout(*FAST)
+    assert done.returncode == 0, done.stderr
+    _, *rows = done.stdout.splitlines()
+    assert [row.split()[0] for row in rows[:2]] == ["50", "100"]
+    assert done.stdout.endswith("models:\n  m:\n    storageUri: yolo://shapes\n    runtime: mine\n")
+    assert namespace.get("inferenceservice", "m")["spec"]["predictor"]["model"]["runtime"] == "mine"
+
+
+def test_a_promotion_that_was_cut_off_is_ended(namespace, collocated, rollout) -> None:
+    collocated("same", percent=100)
+    promoted = service()
+    promoted["spec"]["predictor"]["model"] = canary_service("same")["spec"]["predictor"]["model"]
+    namespace.apply(promoted)
+    assert "(standard): same is promoted, which was under way" in rollout("--dry-run").stdout
+    done = rollout(*FAST)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("m is promoted to same: its promotion was under way")
+    assert services(namespace) == ["m"]
+
+
+def test_a_canary_that_the_gateway_refuses_to_route_to_is_rolled_back(namespace, collocated, rollout) -> None:
+    collocated("same")
+    refuse(namespace)
+    done = rollout(*FAST)
+    assert done.returncode == 3, done.stderr
+    assert "a gateway refuses HTTPRoute m-route with 5 %: BackendNotFound: there is no such Service" in done.stdout
+    assert weights(namespace)["m-canary-predictor"] == 0
+
+
 def test_a_canary_is_made_from_new_weights_and_taken_away_when_it_fails(namespace, serve, rollout) -> None:
     namespace.apply(service(), route({"m-predictor": 1}))
     namespace.pod("stable-0", "yolo://shapes", serve("yolo://shapes"), component("m", "predictor"))
@@ -160,8 +195,25 @@ def test_a_canary_whose_container_ends_is_rolled_back(namespace, collocated, rol
     assert "the canary restarted: container kserve-container of pod canary-0 ended: OOMKilled" in out
 
 
-def start(namespace, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "yolo_client", "rollout", "m", "-n", namespace.name, *arguments]
+def test_a_canary_that_has_no_ready_pod_as_a_step_ends_is_rolled_back(namespace, collocated) -> None:
+    collocated("same")
+    process = start(namespace, *LIMITS, "--step-seconds", "4", "--ready-seconds", "3")
+    wait_for_traffic(namespace, process)
+    status = {"name": "kserve-container", "ready": False, "restartCount": 0, "image": "", "imageID": ""}
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "the registry is away"}}
+    not_ready = {
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [{**status, "state": waiting}],
+    }
+    namespace.status("pod", "canary-0", not_ready)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 3, errors
+    assert "the canary has no pod that is ready: pod canary-0: container kserve-container: ErrImagePull" in out
+    assert weights(namespace)["m-canary-predictor"] == 0
+
+
+def start(namespace, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    command = [*before, sys.executable, "-m", "yolo_client", "rollout", "m", "-n", namespace.name, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -174,7 +226,7 @@ def wait_for_traffic(namespace, process: subprocess.Popen[str]) -> None:
     raise AssertionError("the canary never got traffic")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, number) -> None:
     collocated("same")
     process = start(namespace, *LIMITS, "--step-seconds", "60")
@@ -185,6 +237,45 @@ def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, nu
     assert process.returncode == 3, errors
     assert "m is rolled back and stays at yolo://shapes: it was interrupted" in out
     assert weights(namespace)["m-canary-predictor"] == 0
+
+
+def test_a_rollout_whose_reader_is_gone_takes_the_traffic_back(namespace, collocated) -> None:
+    collocated("same")
+    process = start(namespace, *LIMITS, "--step-seconds", "3")
+    wait_for_traffic(namespace, process)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=60) == 2
+    (line,) = errors.splitlines()
+    assert line == "error: the canary was rolled back, because this command failed: [Errno 32] Broken pipe"
+    assert weights(namespace)["m-canary-predictor"] == 0
+
+
+def test_a_terminal_that_goes_away_does_not_end_what_nohup_started(namespace, collocated) -> None:
+    collocated("same")
+    process = start(namespace, *LIMITS, "--step-seconds", "60", before=("nohup",))
+    wait_for_traffic(namespace, process)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(3)
+    assert process.poll() is None
+    assert weights(namespace)["m-canary-predictor"] == 5
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+def test_what_can_not_be_noted_is_said_and_changes_nothing(namespace, collocated, rollout) -> None:
+    role = yaml.safe_load(RBAC.read_text())
+    role["rules"] = [rule for rule in role["rules"] if not {"events", "configmaps"} & {*rule["resources"]}]
+    namespace.apply(role)
+    kubectl("-n", namespace.name, "create", "rolebinding", "r", "--role=yolo-kserve-rollout", "--user=rollout")
+    collocated("same", percent=50)
+    done = rollout("--json", *FAST, env={**os.environ, "KUBECONFIG": os.environ["ROLLOUT_KUBECONFIG"]})
+    assert done.returncode == 0, done.stderr
+    assert steps_of(done)[-1]["verdict"] == "promoted"
+    event, *_, report, last = done.stderr.splitlines()
+    assert event.startswith("the Event RolloutStep could not be written: not allowed to create that: ")
+    assert report.startswith("the ConfigMap m-rollout could not be written: not allowed to ")
+    assert last.startswith("the Event RolloutPromoted could not be written: ")
 
 
 def test_an_api_server_that_is_started_anew_is_waited_for(namespace, collocated) -> None:

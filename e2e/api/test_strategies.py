@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from api.objects import component, knative, revision, route, service, split, weights
+from api.objects import component, knative, refuse, revision, route, service, split, weights
 from api.stage import kubectl
 
-from yolo_client.rollout.api import Api, ClusterFailed, object_path
+from yolo_client.rollout.api import Api, ClusterFailed, NotFound, object_path
 from yolo_client.rollout.patience import Patience
 from yolo_client.rollout.services import pods_of, service_path
 from yolo_client.rollout.strategies.choose import strategy_of
+from yolo_client.rollout.version import Change
 
 
 @pytest.fixture
@@ -75,6 +78,64 @@ def test_a_promotion_that_fails_half_way_gives_the_stable_version_its_own_weight
     assert strategy.sources() == ("yolo://shapes", "")
 
 
+def test_a_rollback_that_can_not_give_the_model_back_has_moved_the_traffic_before(namespace, api) -> None:
+    split(namespace)
+    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
+    strategy.create("same")
+    with pytest.raises(ClusterFailed):
+        strategy.promote()
+    kubectl("-n", namespace.name, "delete", "isvc", "m")
+    with pytest.raises(NotFound):
+        strategy.roll_back()
+    assert weights(namespace) == {"m-transformer": 100, "m-canary-transformer": 0}
+
+
+def test_a_rollback_leaves_a_model_that_someone_else_edited(namespace, api) -> None:
+    split(namespace)
+    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
+    strategy.create("same")
+    with pytest.raises(ClusterFailed):
+        strategy.promote()
+    edited = {"spec": {"predictor": {"model": {"storageUri": "yolo://mine"}}}}
+    kubectl("-n", namespace.name, "patch", "isvc", "m", "--type=merge", "-p", json.dumps(edited))
+    strategy.roll_back()
+    assert strategy.sources() == ("yolo://mine", "")
+    assert weights(namespace) == {"m-transformer": 1}
+
+
+def test_a_promotion_brings_the_canarys_runtime_and_images_along(namespace, api) -> None:
+    split(namespace)
+    canary = service("m-canary", transformer={"containers": [{"name": "kserve-container", "image": "t:2"}]})
+    canary["spec"]["predictor"]["model"]["runtime"] = "mine"
+    namespace.apply(canary)
+    namespace.pod("p", "yolo://shapes", "10.89.0.11", component("m", "predictor"))
+    strategy = strategy_of(api, "m", Patience(ready_s=2, routed_s=0))
+    assert not strategy.promoting()
+    # As long as a pod with another image is there, the stable version has not caught up.
+    namespace.pod("old", "", "10.89.0.11", component("m", "transformer"))
+    namespace.pod("new", "", "10.89.0.11", component("m-canary", "transformer"), image="t:2")
+    with pytest.raises(ClusterFailed, match="a stable version with the weights yolo://shapes did not come about"):
+        strategy.promote()
+    assert strategy.promoting()
+    kubectl("-n", namespace.name, "delete", "pod", "old", "--force", "--grace-period=0")
+    assert strategy.promote() == Change("mine", "2")
+    spec = namespace.get("inferenceservice", "m")["spec"]
+    assert spec["predictor"]["model"]["runtime"] == "mine"
+    assert spec["transformer"]["containers"][0]["image"] == "t:2"
+    assert "--predictor_host=m-predictor-grpc:8081" in spec["transformer"]["containers"][0]["args"]
+
+
+def test_a_route_that_a_gateway_refuses_is_an_error_and_can_be_taken_back(namespace, api) -> None:
+    split(namespace)
+    strategy = strategy_of(api, "m", Patience(routed_s=0))
+    strategy.create("same")
+    refuse(namespace)
+    with pytest.raises(ClusterFailed, match="a gateway refuses HTTPRoute m-route with 25 %: BackendNotFound: there is"):
+        strategy.weigh(25)
+    strategy.roll_back()
+    assert weights(namespace) == {"m-transformer": 1}
+
+
 def test_a_knative_canary_is_read_from_its_revisions(namespace, api) -> None:
     revision(namespace, "r1", "yolo://shapes")
     knative(namespace, 25, "same", latestRolledoutRevision="r1", latestReadyRevision="r2", latestCreatedRevision="r2")
@@ -91,6 +152,28 @@ def test_a_knative_canary_is_read_from_its_revisions(namespace, api) -> None:
 def test_a_knative_model_whose_weights_are_rolled_out_has_no_canary(namespace, api) -> None:
     revision(namespace, "r1", "yolo://shapes")
     knative(namespace, None, "yolo://shapes", latestRolledoutRevision="r1", latestCreatedRevision="r1")
+    strategy = strategy_of(api, "m", Patience())
+    assert (strategy.percent(), strategy.sources()) == (-1, ("yolo://shapes", ""))
+
+
+def test_a_knative_canary_is_a_revision_newer_than_a_broken_one_that_is_there(namespace, api) -> None:
+    revision(namespace, "r1", "yolo://shapes")
+    names = {"latestRolledoutRevision": "r1", "latestReadyRevision": "r1", "latestCreatedRevision": "r2"}
+    knative(namespace, None, "yolo://shapes", **names)
+    strategy = strategy_of(api, "m", Patience(ready_s=1))
+    with pytest.raises(ClusterFailed, match="a revision with the new weights did not come about"):
+        strategy.create("same")
+    with ThreadPoolExecutor(1) as controller:
+        made = {"components": {"predictor": {**names, "latestCreatedRevision": "r3"}}}
+        made_later = controller.submit(lambda: time.sleep(2) or namespace.status("inferenceservice", "m", made))
+        strategy_of(api, "m", Patience(ready_s=20)).create("better")
+        made_later.result()
+    assert strategy.selectors()[1].answering == "serving.knative.dev/revision=r3"
+
+
+def test_a_knative_rollback_that_was_cut_off_leaves_nothing_on_trial(namespace, api) -> None:
+    revision(namespace, "r1", "yolo://shapes")
+    knative(namespace, 0, "yolo://shapes", latestRolledoutRevision="r1", latestCreatedRevision="r3")
     strategy = strategy_of(api, "m", Patience())
     assert (strategy.percent(), strategy.sources()) == (-1, ("yolo://shapes", ""))
 

@@ -55,6 +55,17 @@ def test_quantiles_are_linear_within_a_bucket_as_prometheus_has_them(counts, sha
     assert histogram(*counts).quantile(share) == pytest.approx(value)
 
 
+@given(counted, st.floats(0, 1))
+def test_a_quantile_lies_within_the_bucket_that_is_all_that_is_known_of_it(counts, share) -> None:
+    lower, upper = counts.around(share)
+    if counts.total:
+        assert lower <= counts.quantile(share) <= upper + 1e-12
+        below = dict(zip(BOUNDS, counts.counts, strict=True))
+        assert below.get(lower, 0) <= share * counts.total <= below[upper]
+    else:
+        assert math.isnan(lower)
+
+
 @given(counted, st.floats(0, 1), st.floats(0, 1))
 def test_quantiles_rise_with_their_share(counts, first, second) -> None:
     low, high = sorted((first, second))

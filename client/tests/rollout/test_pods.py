@@ -7,8 +7,8 @@ import pytest
 from yolo_client.rollout.pods import Trouble, pod_of, restarted
 
 
-def pod(uid: str = "1", *, conditions=(), init=(), containers=(), **metadata):
-    status = {"conditions": conditions, "initContainerStatuses": init, "containerStatuses": containers}
+def pod(uid: str = "1", *, phase="Running", conditions=(), init=(), containers=(), **metadata):
+    status = {"phase": phase, "conditions": conditions, "initContainerStatuses": init, "containerStatuses": containers}
     return pod_of({"metadata": {"name": f"pod-{uid}", "uid": uid, **metadata}, "status": status})
 
 
@@ -39,6 +39,12 @@ def test_a_ready_pod_has_no_trouble() -> None:
 
 def test_a_pod_on_its_way_out_is_leaving() -> None:
     assert pod(deletionTimestamp="2026-01-01T00:00:00Z").leaving
+    assert not pod().leaving
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_was_evicted_is_not_waited_for(phase) -> None:
+    assert pod(phase=phase).leaving
 
 
 @pytest.mark.parametrize(

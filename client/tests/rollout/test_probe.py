@@ -11,7 +11,10 @@ from yolo_client.client import Client
 from yolo_client.demo import Sample
 from yolo_client.rollout import probe
 from yolo_client.rollout.probe import ask
+from yolo_client.rollout.traffic import Traffic
+from yolo_client.rollout.verdict import Limits
 
+NO_TRAFFIC = Traffic()
 SAMPLES = [Sample(name, b"picture") for name in ("a", "b", "c")]
 
 
@@ -58,9 +61,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_PAUSES_S", (0.0, 0.0))
 
 
-def asked(stable: Pod, canary: Pod) -> probe.Probe:
+def asked(stable: Pod, canary: Pod, requests: int = 20, answered: Traffic = NO_TRAFFIC, **limits) -> probe.Probe:
     with Client("http://stable", "m", transport=stable) as ours, Client("http://canary", "m", transport=canary) as its:
-        return ask([ours], [its], SAMPLES, 20, 1.5)
+        return ask([ours], [its], SAMPLES, requests, Limits(min_requests=20, **limits), answered)
 
 
 def test_each_picture_goes_to_both_versions() -> None:
@@ -77,19 +80,36 @@ def test_what_did_not_get_through_is_asked_again_and_no_failure() -> None:
     assert probed.canary.requests == 20
 
 
-def test_a_pod_that_is_gone_fails_each_picture_and_is_waited_for_once() -> None:
+def test_a_pod_that_is_gone_is_waited_for_once_and_not_asked_again_once_that_decides() -> None:
     canary = Pod(missed=100)
-    probed = asked(Pod(), canary)
-    assert probed.canary.errors == 20
-    assert canary.asked == 3 + 19
+    probed = asked(Pod(), canary, max_error_rate=0.1)
+    assert probed.canary.errors == 3
+    assert canary.asked == 3 + 2
     assert probed.canary.refusal == "no server answers at http://canary: connection refused"
 
 
 def test_a_refusal_is_an_answer_and_counts_at_once() -> None:
     canary = Pod(status=503)
     probed = asked(Pod(), canary)
-    assert (probed.canary.errors, canary.asked) == (20, 20)
+    assert (probed.canary.errors, canary.asked) == (1, 1)
     assert probed.canary.refusal == "too many requests wait"
+
+
+def test_a_pod_that_is_silent_for_long_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_AGAIN_S", -1.0)
+    canary = Pod(missed=100)
+    assert asked(Pod(), canary).canary.errors == 1
+    assert canary.asked == 1
+
+
+def test_failures_that_many_good_answers_to_clients_make_up_for_do_not_end_the_asking() -> None:
+    probed = asked(Pod(), Pod(missed=3), requests=3, answered=Traffic(requests=100))
+    assert (probed.canary.errors, len(probed.canary.found)) == (1, 2)
+
+
+def test_with_the_failures_that_clients_had_fewer_pictures_decide() -> None:
+    probed = asked(Pod(), Pod(status=503), max_error_rate=0.1, answered=Traffic(requests=20, errors=3))
+    assert probed.canary.errors == 2
 
 
 def test_a_canary_that_looks_slow_is_asked_again_until_it_does_not() -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from yolo_client.rollout.api import ClusterFailed
-from yolo_client.rollout.services import complaint_of, mode_of, source_of
+from yolo_client.rollout.course import Outcome
+from yolo_client.rollout.pods import pod_of
+from yolo_client.rollout.report import values_of
+from yolo_client.rollout.services import complaint_of, mode_of, run_the_same, source_of
 from yolo_client.rollout.strategies import copies, knative, routes
+from yolo_client.rollout.version import Change, change, has_version, version_of, with_version
 
 BACKENDS = routes.Backends("m-transformer", "m-canary-transformer")
 percents = st.integers(0, 100)
@@ -275,3 +280,84 @@ def test_kserves_complaint_is_passed_on() -> None:
     ]
     assert complaint_of({"status": {"conditions": conditions}}) == "NoRuntime: no runtime fits"
     assert complaint_of({}) == ""
+
+
+def seen(generation: int, **statuses: str) -> dict:
+    """Return a route of generation 2 of which a gateway has seen one."""
+    conditions = [
+        {"type": kind, "status": status, "reason": "Why", "message": f"{kind} it is", "observedGeneration": generation}
+        for kind, status in statuses.items()
+    ]
+    return {"metadata": {"generation": 2}, "status": {"parents": [{"conditions": conditions}]}}
+
+
+@pytest.mark.parametrize("kind", ["Accepted", "ResolvedRefs"])
+def test_a_route_that_a_gateway_refuses_is_told_with_its_reason(kind) -> None:
+    assert routes.refusal_of(seen(2, Programmed="True", **{kind: "False"})) == f"Why: {kind} it is"
+
+
+@pytest.mark.parametrize(
+    "route_as_seen", [{"metadata": {"generation": 2}}, seen(2, Accepted="True"), seen(1, Accepted="False")]
+)
+def test_a_route_is_not_refused_where_no_gateway_says_so_of_it_as_it_is(route_as_seen) -> None:
+    assert routes.refusal_of(route_as_seen) == ""
+
+
+def test_a_gateway_follows_once_it_has_seen_the_route_as_it_is_and_none_need_not() -> None:
+    assert not routes.is_followed(seen(1, Accepted="True"))
+    assert routes.is_followed(seen(2, Accepted="True"))
+    assert routes.is_followed({"metadata": {"generation": 2}})
+
+
+def with_images(tag: str, **model) -> dict:
+    """Return an InferenceService whose containers' images have a tag, but for a sidecar's."""
+    document = split_service()
+    document["spec"]["predictor"]["model"] |= model
+    (container,) = document["spec"]["transformer"]["containers"]
+    container["image"] = f"registry:5000/transformer:{tag}"
+    document["spec"]["transformer"]["containers"].append({"name": "sidecar"})
+    document["spec"]["predictor"]["containers"] = [{"name": "transformer-container", "image": f"t:{tag}"}]
+    return document
+
+
+@pytest.mark.parametrize(
+    "other",
+    [with_images("1", storageUri="yolo://new"), with_images("1", runtime="mine"), with_images("2")],
+    ids=["weights", "runtime", "images"],
+)
+def test_a_version_is_told_by_its_weights_its_runtime_and_its_images(other) -> None:
+    before = with_images("1")
+    assert not has_version(before, version_of(other))
+    changed = with_version(before, version_of(other))
+    assert has_version(changed, version_of(other))
+    assert changed["spec"]["transformer"]["labels"] == {"yolo-kserve/track": "stable"}
+    assert with_version(changed, version_of(before)) == before == with_images("1")
+
+
+def test_containers_that_a_version_does_not_know_keep_their_images() -> None:
+    changed = with_version(with_images("1"), version_of(service()))
+    assert changed["spec"]["transformer"] == with_images("1")["spec"]["transformer"]
+
+
+def test_what_changed_beside_the_weights_is_told() -> None:
+    before = version_of(with_images("1", runtime="old"))
+    assert change(before, version_of(with_images("1", runtime="old", storageUri="yolo://new"))) == Change()
+    assert change(before, version_of(with_images("1", runtime="new"))) == Change(runtime="new")
+    assert change(before, version_of(with_images("2", runtime="old"))) == Change(tag="2")
+
+
+def test_the_charts_values_name_a_runtime_and_a_tag_where_those_are_new() -> None:
+    outcome = Outcome(promoted=True, reason="", source="yolo://new", change=Change("mine", "2"))
+    text = values_of("m", outcome)
+    assert yaml.safe_load(text) == {"models": {"m": {"storageUri": "yolo://new", "runtime": "mine"}}}
+    assert text.splitlines()[-1] == "# The images are others, too: images.tag, which all models have, would be 2"
+
+
+def test_pods_are_compared_by_the_images_of_their_servers_alone() -> None:
+    def pod(image: str, sidecar: str = "s:1"):
+        containers = [{"name": "kserve-container", "image": image}, {"name": "sidecar", "image": sidecar}]
+        return pod_of({"metadata": {"name": "p", "uid": "1"}, "spec": {"containers": containers}})
+
+    assert run_the_same([pod("a:2", "s:2")], [pod("a:2")])
+    assert not run_the_same([pod("a:2"), pod("a:1")], [pod("a:2")])
+    assert run_the_same([pod("a:1")], [])

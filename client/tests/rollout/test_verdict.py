@@ -42,6 +42,9 @@ def test_a_canary_within_every_limit_goes_on_and_is_promoted_after_the_last_step
         ({"errors": 2}, "2 of 100 requests to the canary failed, 2.00 %: the limit is 1.00 %"),
         ({"errors": 2, "refusal": "no"}, "the last one said: no"),
         ({"requests": 49, "errors": 0}, "the canary had 49 requests: 50 are the least to judge by"),
+        ({"requests": 1, "errors": 1, "refusal": "no"}, "1 of 1 requests to the canary failed, 100.00 %: the limit is"),
+        ({"requests": 1, "errors": 1, "refusal": "no"}, "the last one said: no"),
+        ({"absence": "pod p: it is gone"}, "the canary has no pod that is ready: pod p: it is gone"),
         (
             {"requests": 0, "errors": 0, "refusal": "the pod does not answer"},
             "the last one said: the pod does not answer",

@@ -15,8 +15,8 @@ from kubernetes import client, config
 
 Document = dict[str, Any]
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=30.0)
-# For about a minute, in which an API server can be started anew. What creates is only asked again where nothing was
-# sent; a change that was made although its answer got lost ends as a conflict, or finds nothing left to change.
+# For about a minute, in which an API server can be started anew. A change that was made although its answer got lost
+# ends as a conflict, or finds nothing left to change.
 _AGAIN: Final = urllib3.Retry(
     total=9,
     redirect=False,
@@ -26,6 +26,8 @@ _AGAIN: Final = urllib3.Retry(
     status_forcelist={429, 500, 502, 503, 504},
     raise_on_status=False,
 )
+# An API server that has too much to do has created nothing; after other failures it may have.
+_AGAIN_FOR_CREATING: Final = _AGAIN.new(allowed_methods={"POST"}, status_forcelist={429, 503})
 # What a pod says is an answer, whatever it says; and one that is gone has no minute.
 _AGAIN_FOR_PODS: Final = _AGAIN.new(read=0, status_forcelist=(), respect_retry_after_header=False)
 _CONFLICTS: Final = 10
@@ -77,8 +79,19 @@ class Api:
         return self._document("GET", f"{path}?{urlencode(query)}" if query else path)
 
     def create(self, path: str, document: Document) -> Document:
-        """Create a document in the collection `path`, and return it as the cluster holds it; raises like `get`."""
-        return self._document("POST", path, document)
+        """Create a document in the collection `path`, and return it as the cluster holds it.
+
+        Raises:
+            Conflict: someone else created one of that name.
+            ClusterFailed: the cluster does not answer, or refuses.
+
+        """
+        response = self._send("POST", path, *_json(document), again=_AGAIN_FOR_CREATING)
+        if response.status == HTTPStatus.CONFLICT and _answer_was_lost(response):
+            held = self.get(f"{path}/{document['metadata']['name']}")
+            if _labels_of(document).items() <= _labels_of(held).items():
+                return held
+        return _answer("POST", response)
 
     def delete(self, path: str) -> None:
         """Delete what is at `path`, if it is there; what it owns goes with it."""
@@ -147,13 +160,7 @@ class Api:
         return response
 
     def _document(self, method: str, path: str, document: Document | None = None) -> Document:
-        body = None if document is None else orjson.dumps(document)
-        headers = {"accept": "application/json", "content-type": "application/json"}
-        response = self._send(method, path, body, headers)
-        answer = _parsed(response.data)
-        if response.status < HTTPStatus.BAD_REQUEST:
-            return answer
-        raise _error(method, response.status, _message(response.status, answer))
+        return _answer(method, self._send(method, path, *_json(document)))
 
 
 class PodTransport(httpx2.BaseTransport):
@@ -191,6 +198,27 @@ def _client_of_this_pod(error: Exception) -> tuple[Any, str]:
             f"no cluster: {str(error).splitlines()[0].rstrip('.')} (KUBECONFIG names the file)"
         ) from error
     return client.ApiClient(), _NAMESPACE_FILE.read_text("utf-8").strip()
+
+
+def _json(document: Document | None) -> tuple[bytes | None, dict[str, str]]:
+    headers = {"accept": "application/json", "content-type": "application/json"}
+    return None if document is None else orjson.dumps(document), headers
+
+
+def _answer(method: str, response: urllib3.BaseHTTPResponse) -> Document:
+    answer = _parsed(response.data)
+    if response.status < HTTPStatus.BAD_REQUEST:
+        return answer
+    raise _error(method, response.status, _message(response.status, answer))
+
+
+def _answer_was_lost(response: urllib3.BaseHTTPResponse) -> bool:
+    """Tell whether this answers a request that was sent again because its answer did not arrive."""
+    return response.retries is not None and any(each.error is not None for each in response.retries.history)
+
+
+def _labels_of(document: Document) -> Document:
+    return dict(document["metadata"].get("labels", {}))
 
 
 def _error(method: str, status: int, message: str) -> ClusterFailed:

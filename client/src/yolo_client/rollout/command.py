@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -69,10 +70,7 @@ def rollout(
         from yolo_client.rollout.strategies.choose import strategy_of  # noqa: PLC0415
     except ImportError:
         _fail("this command needs more packages: pip install 'yolo-client[rollout]'")
-    # A CI job that is cancelled gets SIGTERM; it is to roll back like a person's Ctrl-C, which is ignored in what a
-    # script starts in the background, unless asked for.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
+    _listen()
     # Of each time that it asks the API server again.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
@@ -87,15 +85,38 @@ def rollout(
             return
         report = JsonReport(sys.stdout) if as_json else TableReport(sys.stdout)
         outcome = course.Rollout(cluster, strategy, record.Record(cluster, name), plan, report.step).run()
-    except (api.ClusterFailed, course.Interrupted, DemoFailed, ValueError, OSError) as error:
+    except (api.ClusterFailed, course.Interrupted, course.Failed, DemoFailed, ValueError, OSError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted before it was done: run it again to go on from where it stands")
-    report.outcome(name, outcome)
+    try:
+        report.outcome(name, outcome)
+    except OSError:
+        _let_go_of_output()
     if not outcome.promoted:
         raise SystemExit(ROLLED_BACK)
 
 
+def _listen() -> None:
+    """Have a rollout roll back however it is told to end."""
+    # A CI job that is cancelled gets SIGTERM; it is to roll back like a person's Ctrl-C, which is ignored in what a
+    # script starts in the background, unless asked for.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    # A terminal that goes away ends it, unless nohup said that it should not.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
+def _let_go_of_output() -> None:
+    """Send what could not be printed nowhere, where the reader is gone: Python would try again as it ends, and fail."""
+    try:
+        print(end="", flush=True)  # noqa: T201  # typer's echo prints nothing where there is nothing to print
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str) -> NoReturn:
+    _let_go_of_output()
     typer.echo(f"error: {message}", err=True)
     raise SystemExit(FAILED)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from yolo_client.demo import Sample
 from yolo_client.rollout.api import Api, ClusterFailed, Document
-from yolo_client.rollout.readiness import NotReady, wait_until_ready
+from yolo_client.rollout.probe import Probe
+from yolo_client.rollout.readiness import NotReady, absence_of, wait_until_ready
 from yolo_client.rollout.record import Record
-from yolo_client.rollout.step import Memory, document_of, observe, probe, probes_needed
+from yolo_client.rollout.step import Memory, clients_tell, document_of, observe, probe
 from yolo_client.rollout.steps import remaining
 from yolo_client.rollout.strategies.strategy import Strategy
-from yolo_client.rollout.verdict import Action, Decision, Limits, decide
+from yolo_client.rollout.verdict import Action, Decision, Limits, Observation, decide
+from yolo_client.rollout.version import Change
 from yolo_client.rollout.watch import Watch, watch
+
+# For a pod that fails a readiness probe as a step ends, which says nothing yet.
+_RETURN_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +39,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a rollout ended: `source` is where the weights come from that are served now."""
+    """How a rollout ended: `source` is where the weights come from that are served now, `change` what else is new."""
 
     promoted: bool
     reason: str
     source: str
+    change: Change = field(default_factory=Change)
 
 
 class Interrupted(Exception):
     """The person who began the rollout stopped it, and the canary was left as it is; the message says how."""
+
+
+class Failed(Exception):
+    """Something that nobody foresaw went wrong, and the canary was taken back; the message says what in one line."""
 
 
 class Rollout:
@@ -59,19 +71,21 @@ class Rollout:
         Raises:
             ClusterFailed: there is nothing to roll out, or the cluster does not do its part.
             Interrupted: by Ctrl-C, where the plan says to leave the canary then.
+            Failed: the canary was taken back for another reason than what it did.
 
         """
         percent, (stable, canary) = self._strategy.percent(), self._strategy.sources()
         self._check(percent, stable)
-        if stable == canary:
+        if self._strategy.promoting():
             # An earlier run had decided to promote, and was cut off as it did.
-            return self._promote("its promotion was under way", canary)
+            return self._promoted("its promotion was under way", canary, self._strategy.promote())
+        change = Change()
         try:
             if self._plan.source:
                 self._create()
             decision = self._go(percent)
             if decision.action is Action.PROMOTE:
-                return self._promote(decision.reason, self._plan.source or canary)
+                change = self._strategy.promote()
         except NotReady as error:
             decision = Decision(Action.ROLL_BACK, f"the canary does not become ready: {error}")
         except ClusterFailed as error:
@@ -80,6 +94,12 @@ class Rollout:
             if self._plan.leave_on_interrupt:
                 raise Interrupted(f"the canary keeps {max(0, self._strategy.percent())} % of the traffic") from None
             decision = Decision(Action.ROLL_BACK, "it was interrupted")
+        except Exception as error:
+            reason = f"this command failed: {_words_of(error)}"
+            self._roll_back(reason, stable)
+            raise Failed(f"the canary was rolled back, because {reason}") from error
+        if decision.action is Action.PROMOTE:
+            return self._promoted(decision.reason, self._plan.source or canary, change)
         return self._roll_back(decision.reason, stable)
 
     def _check(self, percent: int, stable: str) -> None:
@@ -110,12 +130,14 @@ class Rollout:
         return decision
 
     def _step(self, percent: int) -> Decision:
-        plan, (stable, canary) = self._plan, (Watch(self._api, each) for each in self._strategy.selectors())
+        plan, selectors = self._plan, self._strategy.selectors()
+        stable, canary = (Watch(self._api, each) for each in selectors)
         failure = watch(stable, canary, plan.seconds, plan.limits) if percent else ""
-        requests = probes_needed(stable.traffic, canary.traffic, self._memory, plan.limits)
-        probed = probe(stable, canary, plan.name, plan.samples, requests, plan.limits.max_p95_ratio)
-        seen, self._memory = observe(stable.traffic, canary.traffic, probed, self._memory, plan.limits)
-        seen = replace(seen, restarts=canary.restarts())
+        wait_s = min(_RETURN_S, plan.ready_s)
+        absence = "" if failure else absence_of(self._api, selectors[1], self._strategy.owner, wait_s)
+        # Where the verdict stands already, the canary need not keep its traffic for pictures.
+        seen = self._observe(stable, canary, asked=not (failure or absence))
+        seen = replace(seen, restarts=canary.restarts(), absence=absence)
         last = percent == plan.steps[-1]
         decision = Decision(Action.ROLL_BACK, failure) if failure else decide(seen, plan.limits, last=last)
         report = {**document_of(percent, seen), "action": decision.action.value, "reason": decision.reason}
@@ -126,10 +148,17 @@ class Rollout:
         )
         return decision
 
-    def _promote(self, reason: str, source: str) -> Outcome:
-        self._strategy.promote()
+    def _observe(self, stable: Watch, canary: Watch, *, asked: bool) -> Observation:
+        plan, traffic = self._plan, (stable.traffic, canary.traffic)
+        told = clients_tell(*traffic, self._memory, plan.limits) and not (stable.caches or canary.caches)
+        requests = 0 if told else plan.limits.min_requests
+        probed = probe(stable, canary, plan.name, plan.samples, requests, plan.limits) if asked else Probe()
+        seen, self._memory = observe(*traffic, probed, self._memory, plan.limits, by_clients=told)
+        return seen
+
+    def _promoted(self, reason: str, source: str, change: Change) -> Outcome:
         self._note("promoted", "RolloutPromoted", f"{source} is promoted: {reason}")
-        return Outcome(promoted=True, reason=reason, source=source)
+        return Outcome(promoted=True, reason=reason, source=source, change=change)
 
     def _roll_back(self, reason: str, source: str) -> Outcome:
         try:
@@ -140,8 +169,16 @@ class Rollout:
         return Outcome(promoted=False, reason=reason, source=source)
 
     def _note(self, verdict: str, event: str, reason: str, *, warning: bool = False) -> None:
-        self._record.report(verdict, reason, self._reports)
-        self._record.event(event, reason, warning=warning)
+        # What it tells of is done, and a Ctrl-C now interrupts no more than the telling.
+        with suppress(KeyboardInterrupt):
+            self._record.report(verdict, reason, self._reports)
+            self._record.event(event, reason, warning=warning)
+
+
+def _words_of(error: Exception) -> str:
+    # What is no failure of the world around is a defect, whose name is all that helps.
+    name = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
+    return name + " ".join(str(error).split())
 
 
 def intention(strategy: Strategy, plan: Plan) -> str:
@@ -160,4 +197,6 @@ def intention(strategy: Strategy, plan: Plan) -> str:
         raise ClusterFailed(f"InferenceService {plan.name} has no canary: --to URI makes one")
     shares = ", ".join(f"{step} %" for step in remaining(plan.steps, percent))
     stable, canary = strategy.sources()
+    if strategy.promoting():
+        return f"{plan.name} ({way}): {canary} is promoted, which was under way"
     return f"{plan.name} ({way}): {canary} in place of {stable}, from {percent} % over {shares}"

@@ -53,15 +53,28 @@ class Histogram:
         """
         if not self.total:
             return math.nan
-        rank = share * self.total
-        bucket = bisect_left(self.counts, rank)
+        bucket = self._bucket(share)
+        lower, upper = self.around(share)
+        if math.isinf(upper):
+            return lower if bucket else math.nan
+        below = self.counts[bucket - 1] if bucket else 0.0
+        return lower + (upper - lower) * (share * self.total - below) / (self.counts[bucket] - below)
+
+    def around(self, share: float) -> tuple[float, float]:
+        """Return the bounds of the bucket that the quantile lies in; NaN without observations.
+
+        Where in between it lies, no histogram tells.
+        """
+        if not self.total:
+            return math.nan, math.nan
+        bucket = self._bucket(share)
+        return self.bounds[bucket - 1] if bucket else 0.0, self.bounds[bucket]
+
+    def _bucket(self, share: float) -> int:
+        bucket = bisect_left(self.counts, share * self.total)
         while bucket < len(self.counts) - 1 and not self.counts[bucket]:
             bucket += 1
-        if bucket >= len(self.bounds) - 1:
-            return self.bounds[-2] if len(self.bounds) > 1 else math.nan
-        lower = self.bounds[bucket - 1] if bucket else 0.0
-        below = self.counts[bucket - 1] if bucket else 0.0
-        return lower + (self.bounds[bucket] - lower) * (rank - below) / (self.counts[bucket] - below)
+        return min(bucket, len(self.counts) - 1)
 
 
 Scrape = Mapping[Labels, Histogram]

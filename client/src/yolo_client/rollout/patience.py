@@ -36,6 +36,12 @@ class Patience:
                 raise ClusterFailed(f"{what} did not come about within {self.ready_s:.0f} seconds")
             time.sleep(_POLL_S)
 
+    def until_routed(self, condition: Callable[[], bool]) -> None:
+        """Return once `condition` holds, and at the latest when gateways follow the last change of a route."""
+        deadline = time.monotonic() + self.routed_s
+        while not condition() and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL_S))
+
     def routed(self) -> None:
         """Return when gateways follow the last change of a route."""
         time.sleep(self.routed_s)

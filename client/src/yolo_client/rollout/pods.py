@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from yolo_client.rollout.api import Document
@@ -12,6 +12,8 @@ from yolo_client.rollout.api import Document
 SOURCE_ANNOTATION: Final = "internal.serving.kserve.io/storage-initializer-sourceuri"
 # Waiting for these never ends well; everything else may still come right, also what began anew less often than this.
 _MAX_RESTARTS: Final = 2
+# What was evicted stays behind like this, until someone removes it.
+_ENDED: Final = frozenset({"Failed", "Succeeded"})
 _HOPELESS: Final = frozenset(
     {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
@@ -33,7 +35,11 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod. `restarts`: by container, how often it began anew, and why it last ended."""
+    """One pod.
+
+    `leaving`: it ended, or is about to. `restarts`: by container, how often it began anew, and why it last ended.
+    `containers`: their images, by name.
+    """
 
     name: str
     uid: str
@@ -42,7 +48,7 @@ class Pod:
     source: str
     restarts: Mapping[str, tuple[int, str]]
     trouble: Trouble | None
-    containers: frozenset[str] = frozenset()
+    containers: Mapping[str, str] = field(default_factory=dict)
 
 
 def pod_of(document: Document) -> Pod:
@@ -54,11 +60,11 @@ def pod_of(document: Document) -> Pod:
         metadata["name"],
         metadata["uid"],
         conditions.get("Ready", {}).get("status") == "True",
-        "deletionTimestamp" in metadata,
+        "deletionTimestamp" in metadata or status.get("phase") in _ENDED,
         metadata.get("annotations", {}).get(SOURCE_ANNOTATION, ""),
         {each["name"]: (each.get("restartCount", 0), _ended(each.get("lastState", {}))) for each in statuses},
         _trouble(status, conditions),
-        frozenset(each["name"] for each in document.get("spec", {}).get("containers", [])),
+        {each["name"]: each.get("image", "") for each in document.get("spec", {}).get("containers", [])},
     )
 
 

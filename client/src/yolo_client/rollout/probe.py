@@ -12,9 +12,13 @@ from typing import Final
 from yolo_client.client import Answer, Client, Detection, RequestFailed
 from yolo_client.demo import Sample
 from yolo_client.rollout.agreement import Agreement, compare, total
+from yolo_client.rollout.traffic import Traffic
+from yolo_client.rollout.verdict import Limits, too_many_failed
 
 # Before asking again where no answer came: the pictures go through the API server, which no client's request does.
 _PAUSES_S: Final = (1.0, 3.0, 6.0)
+# A pod that is silent for half a minute is asked once more.
+_AGAIN_S: Final = 45.0
 # What stalls a machine for a moment stalls a few answers of one version, which are the slowest of only so many.
 _ROUNDS: Final = 3
 
@@ -52,8 +56,8 @@ class Answers:
 class Probe:
     """What both versions said of the same pictures."""
 
-    stable: Answers
-    canary: Answers
+    stable: Answers = field(default_factory=Answers)
+    canary: Answers = field(default_factory=Answers)
 
     @property
     def agreement(self) -> Agreement:
@@ -66,29 +70,35 @@ def ask(
     canary: Sequence[Client],
     samples: Sequence[Sample],
     requests: int,
-    max_p95_ratio: float,
+    limits: Limits,
+    answered: Traffic,
 ) -> Probe:
     """Send `requests` pictures, but each at least once, to both versions in turn, and to the pods of each in turn.
 
-    As many again, up to twice, while the canary's p95 is over `max_p95_ratio` times the stable version's.
+    As many again, up to twice, while the canary's p95 is out of its limit. No more once so many failed, with what the
+    canary `answered` to clients, that the others can not make up for it: it may have traffic until then.
 
     A picture that the stable version refuses is no evidence against the canary and is left out. The stable version may
     have no pods left; then only the canary's times and failures are known.
     """
-    probe = Probe(Answers(), Answers())
+    probe, planned = Probe(), max(requests, len(samples))
     ours, theirs = itertools.cycle(stable), itertools.cycle(canary)
-    for _ in range(_ROUNDS):
-        for sample in itertools.islice(itertools.cycle(samples), max(requests, len(samples))):
+    for rounds in range(1, _ROUNDS + 1):
+        for sample in itertools.islice(itertools.cycle(samples), planned):
+            failures = answered.errors + probe.canary.errors
+            if too_many_failed(failures, answered.requests + rounds * planned, limits):
+                return probe
             if stable and not _send(next(ours), sample, probe.stable):
                 continue
             _send(next(theirs), sample, probe.canary)
-        if not probe.canary.p95_s > max_p95_ratio * probe.stable.p95_s:
+        if not probe.canary.p95_s > limits.max_p95_ratio * probe.stable.p95_s:
             break
     return probe
 
 
 def _send(client: Client, sample: Sample, answers: Answers) -> bool:
-    # One failure decides a rollout as it is: those after it need not be waited for.
+    # One failure decides most rollouts as it is: those after it need not be waited for.
+    until = time.monotonic() + _AGAIN_S
     for pause in (*(() if answers.errors else _PAUSES_S), 0):
         try:
             answers.take(sample.name, client.detect(sample.data, use_cache=False))
@@ -96,7 +106,7 @@ def _send(client: Client, sample: Sample, answers: Answers) -> bool:
             failure = error
         else:
             return True
-        if failure.status:
+        if failure.status or time.monotonic() > until:
             break
         time.sleep(pause)
     answers.errors += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from yolo_client.rollout.api import Api, ClusterFailed
@@ -17,8 +17,10 @@ class NotReady(Exception):
     """A canary does not become ready; the message is one line that says why."""
 
 
-def wait_until_ready(api: Api, selector: Selector, owner: str, timeout_s: float) -> None:
-    """Return once all pods of a version are ready, and there is one of each kind.
+def wait_until_ready(
+    api: Api, selector: Selector, owner: str, timeout_s: float, enough: Callable[[Iterable[bool]], bool] = all
+) -> None:
+    """Return once all pods of a version are ready (or `any`, where that is `enough`), and there is one of each kind.
 
     Raises:
         NotReady: they are not within `timeout_s`, or something is wrong with them that does not pass.
@@ -27,13 +29,22 @@ def wait_until_ready(api: Api, selector: Selector, owner: str, timeout_s: float)
     deadline = time.monotonic() + timeout_s
     while True:
         kinds = [pods_of(api, labels) for labels in dict.fromkeys((selector.predicting, selector.answering))]
-        if all(pods and all(pod.ready for pod in pods) for pods in kinds):
+        if all(pods and enough(pod.ready for pod in pods) for pods in kinds):
             return
         pods = [pod for kind in kinds for pod in kind]
         late = time.monotonic() > deadline
         if late or any(pod.trouble is not None and pod.trouble.hopeless for pod in pods):
             raise NotReady(_reason(api, pods, owner) + (f" (after {timeout_s:.0f} seconds)" if late else ""))
         time.sleep(_POLL_S)
+
+
+def absence_of(api: Api, selector: Selector, owner: str, timeout_s: float) -> str:
+    """Return why a version has no pod that is ready, or an empty text once it has one of each kind."""
+    try:
+        wait_until_ready(api, selector, owner, timeout_s, any)
+    except NotReady as error:
+        return str(error)
+    return ""
 
 
 def _reason(api: Api, pods: Sequence[Pod], owner: str) -> str:

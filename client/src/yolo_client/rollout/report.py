@@ -55,7 +55,8 @@ class TableReport:
         """Print the verdict, and what the chart's values must say to agree with it."""
         print(verdict_of(name, outcome), file=self._out, flush=True)
         if outcome.promoted:
-            self._out.write(f"Values for the chart, without the canary:\n\n{values_of(name, outcome)}")
+            values = values_of(name, outcome)
+            print(f"Values for the chart, without the canary:\n\n{values}", end="", file=self._out, flush=True)
 
     def _row(self, cells: tuple[str, ...]) -> None:
         line = "  ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
@@ -90,7 +91,12 @@ def verdict_of(name: str, outcome: Outcome) -> str:
 
 def values_of(name: str, outcome: Outcome) -> str:
     """Return the chart's values, as YAML, that say what the cluster serves after a promotion."""
-    return f"models:\n  {name}:\n    storageUri: {outcome.source}\n"
+    runtime, tag = outcome.change.runtime, outcome.change.tag
+    return (
+        f"models:\n  {name}:\n    storageUri: {outcome.source}\n"
+        + (f"    runtime: {runtime}\n" if runtime else "")
+        + (f"# The images are others, too: images.tag, which all models have, would be {tag}\n" if tag else "")
+    )
 
 
 def _or_dash(value: float | None, unit: str = "") -> str:

@@ -13,6 +13,7 @@ SERVICE_LABEL: Final = "serving.kserve.io/inferenceservice"
 COMPONENT_LABEL: Final = "component"
 # The name by which KServe knows a transformer in the predictor's pod.
 TRANSFORMER: Final = "transformer-container"
+_SERVERS: Final = ("kserve-container", TRANSFORMER)
 _MODE: Final = "serving.kserve.io/deploymentMode"
 
 
@@ -75,7 +76,7 @@ class Selector:
 
 
 def pods_of(api: Api, selector: str) -> list[Pod]:
-    """Return the pods with these labels that are not on their way out."""
+    """Return the pods with these labels that have not ended and are not on their way out."""
     listed = api.get(object_path("v1", api.namespace, "pods"), labelSelector=selector)
     pods = [pod_of(document) for document in listed.get("items", [])]
     return [pod for pod in pods if not pod.leaving]
@@ -84,3 +85,13 @@ def pods_of(api: Api, selector: str) -> list[Pod]:
 def serve(pods: Sequence[Pod], source: str) -> bool:
     """Tell whether there are pods, all of them ready and with the weights from `source`."""
     return bool(pods) and all(pod.ready and pod.source == source for pod in pods)
+
+
+def run_the_same(pods: Sequence[Pod], others: Sequence[Pod]) -> bool:
+    """Tell whether each pod's servers have the images of one of the others, of which there may be none to tell."""
+    known = [_images(pod) for pod in others]
+    return not known or all(_images(pod) in known for pod in pods)
+
+
+def _images(pod: Pod) -> list[str]:
+    return [pod.containers.get(name, "") for name in _SERVERS]

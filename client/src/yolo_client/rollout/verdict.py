@@ -51,7 +51,8 @@ class Observation:
     """What was seen at one step.
 
     requests, errors: the canary's answers, `probes` of which were to our own pictures. restarts: one line for each
-    container of the canary that began anew, with its reason. refusal: what was said last in place of an answer.
+    container of the canary that began anew, with its reason. absence: why it has no pod that is ready, empty where it
+    has. refusal: what was said last in place of an answer.
     """
 
     requests: int
@@ -60,6 +61,7 @@ class Observation:
     latency: Latency
     agreement: Agreement
     restarts: tuple[str, ...] = ()
+    absence: str = ""
     refusal: str = ""
 
     @property
@@ -88,9 +90,14 @@ def decide(seen: Observation, limits: Limits, *, last: bool) -> Decision:
     return Decision(Action.PROMOTE if last else Action.GO_ON, summary)
 
 
+def too_many_failed(errors: int, requests: int, limits: Limits) -> bool:
+    """Tell whether failures are too many for so many requests, or for the fewest to judge by where those are more."""
+    return errors > limits.max_error_rate * max(requests, limits.min_requests)
+
+
 def hopeless(traffic: Traffic, limits: Limits) -> str:
     """Return why a step need not be watched to its end, or an empty text: it failed too often already."""
-    if traffic.requests < limits.min_requests or traffic.errors <= limits.max_error_rate * traffic.requests:
+    if traffic.requests < limits.min_requests or not too_many_failed(traffic.errors, traffic.requests, limits):
         return ""
     return _too_many_errors(traffic.errors, traffic.requests, limits)
 
@@ -98,11 +105,13 @@ def hopeless(traffic: Traffic, limits: Limits) -> str:
 def _objection(seen: Observation, limits: Limits) -> str:
     if seen.restarts:
         return f"the canary restarted: {seen.restarts[0]}"
+    if seen.absence:
+        return f"the canary has no pod that is ready: {seen.absence}"
     said = f"; the last one said: {seen.refusal}" if seen.refusal else ""
+    if too_many_failed(seen.errors, seen.requests, limits):
+        return _too_many_errors(seen.errors, seen.requests, limits) + said
     if seen.requests < limits.min_requests:
         return f"the canary had {seen.requests} requests: {limits.min_requests} are the least to judge by{said}"
-    if seen.errors > limits.max_error_rate * seen.requests:
-        return _too_many_errors(seen.errors, seen.requests, limits) + said
     return _wrong_answers(seen.agreement, limits) or _too_slow(seen.latency, limits)
 
 

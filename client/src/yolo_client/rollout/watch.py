@@ -16,6 +16,8 @@ from yolo_client.rollout.traffic import METRIC, Traffic, Window
 from yolo_client.rollout.verdict import Limits, hopeless
 
 PORT: Final = 8080
+# Transformers that keep results have it, from their start.
+_CACHE_METRIC: Final = "yolo_cache_lookups_total"
 _LONGEST_POLL_S: Final = 10.0
 _POLLS: Final = 6  # a pod that goes away takes what it did since the last one with it
 
@@ -25,6 +27,7 @@ class Watch:
 
     def __init__(self, api: Api, selector: Selector) -> None:
         self._api, self._selector = api, selector
+        self._caches = False
         self._before = self._all()
         answering = self._pods(selector.answering)
         self._window = Window(pod.uid for pod in answering)
@@ -34,6 +37,11 @@ class Watch:
     def traffic(self) -> Traffic:
         """What was answered up to the last look."""
         return self._window.traffic
+
+    @property
+    def caches(self) -> bool:
+        """Whether clients may get results that were kept: then their times tell how often they do."""
+        return self._caches
 
     def look(self) -> None:
         """Take in what the pods' metrics say now."""
@@ -73,6 +81,7 @@ class Watch:
                 except httpx2.HTTPError:
                     continue  # it is starting or leaving: the next look may find it, and its counts say what it missed
             if response.is_success:
+                self._caches |= _CACHE_METRIC in response.text
                 self._window.scraped(pod.uid, scrape_of(response.text, METRIC))
 
 

@@ -11,6 +11,7 @@ from yolo_client.rollout.api import Api, ClusterFailed, Document, object_path
 from yolo_client.rollout.patience import Patience
 from yolo_client.rollout.pods import SOURCE_ANNOTATION
 from yolo_client.rollout.services import Selector, replaced, service_path, source_of
+from yolo_client.rollout.version import Change
 
 _PERCENT = ("spec", "predictor", "canaryTrafficPercent")
 _SOURCE = ("spec", "predictor", "model", "storageUri")
@@ -36,36 +37,37 @@ class Knative:
         return -1 if percent is None or source_of(service) == self._stable_source() else int(percent)
 
     def sources(self) -> tuple[str, str]:
-        """Return what the stable revision fetched, and the `storageUri` of the spec where that is a canary's."""
-        service, stable = self._api.get(self._path), self._stable_source()
-        canary = source_of(service)
-        settled = canary == stable and "canaryTrafficPercent" not in service["spec"]["predictor"]
-        return stable, "" if settled else canary
+        """Return what the stable revision fetched, and the `storageUri` of the spec where that is another one."""
+        stable, canary = self._stable_source(), source_of(self._api.get(self._path))
+        return stable, "" if canary == stable else canary
+
+    def promoting(self) -> bool:
+        """Return False: without its percentage nothing tells a promotion from a model without a canary."""
+        return False
 
     def selectors(self) -> tuple[Selector, Selector]:
         """Return the labels of both revisions' pods."""
-        created = _revisions(self._api.get(self._path)).get("latestCreatedRevision", "")
-        stable, canary = (f"serving.knative.dev/revision={revision}" for revision in (self._stable, created))
+        stable, canary = (f"serving.knative.dev/revision={revision}" for revision in (self._stable, self._latest()))
         return Selector(stable, stable), Selector(canary, canary)
 
     def create(self, source: str) -> None:
         """Change the spec's weights, with no traffic for the revision that this makes."""
+        before = self._latest()
         self._api.edit(self._path, lambda service: with_source(service, source, 0))
-        self._patience.until(
-            lambda: _revisions(self._api.get(self._path)).get("latestCreatedRevision", self._stable) != self._stable,
-            "a revision with the new weights",
-        )
+        self._patience.until(lambda: self._latest() != before, "a revision with the new weights")
 
     def weigh(self, percent: int) -> None:
         """Set `canaryTrafficPercent`."""
         self._api.edit(self._path, lambda service: replaced(service, percent, *_PERCENT))
 
-    def promote(self) -> None:
+    def promote(self) -> Change:
         """Give the latest revision all traffic, for good."""
         self._api.edit(self._path, without_percent)
         self._patience.until(
             lambda: _has_all_traffic(self._api.get(self._path)), "a route with all traffic for the new weights"
         )
+        # What else the old revision had does not stand in it as the InferenceService said it.
+        return Change()
 
     def roll_back(self) -> None:
         """Give the stable revision all traffic, and then the spec the weights that it has."""
@@ -82,6 +84,9 @@ class Knative:
         revisions = _revisions(self._api.get(self._path))
         latest = revisions.get("latestCreatedRevision", "")
         return latest == revisions.get("latestReadyRevision") and self._source_of(latest) == source
+
+    def _latest(self) -> str:
+        return str(_revisions(self._api.get(self._path)).get("latestCreatedRevision", self._stable))
 
     def _stable_source(self) -> str:
         return self._source_of(self._stable)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from yolo_client.rollout.api import ClusterFailed, Document
 from yolo_client.rollout.services import replaced
+
+# What a gateway says of a route, one for each gateway.
+_VERDICTS: Final = frozenset({"Accepted", "ResolvedRefs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,28 @@ def without_canary(route: Document, backends: Backends) -> Document:
         if kept or not rule.get("backendRefs"):
             rules.append({**rule, "backendRefs": kept} if kept else rule)
     return replaced(route, rules, "spec", "rules")
+
+
+def is_followed(route: Document) -> bool:
+    """Tell whether each gateway that said something of the route has said it of the route as it is now."""
+    return all(_is_current(verdict, route) for verdict in _verdicts(route))
+
+
+def refusal_of(route: Document) -> str:
+    """Return why a gateway does not take the route as it is now, empty where none says so."""
+    for verdict in _verdicts(route):
+        if verdict["status"] == "False" and _is_current(verdict, route):
+            return f"{verdict.get('reason', verdict['type'])}: {verdict.get('message') or 'no reason is given'}"
+    return ""
+
+
+def _verdicts(route: Document) -> Iterator[Document]:
+    for parent in route.get("status", {}).get("parents", []):
+        yield from (each for each in parent.get("conditions", []) if each["type"] in _VERDICTS)
+
+
+def _is_current(verdict: Document, route: Document) -> bool:
+    return bool(verdict.get("observedGeneration", 0) >= route["metadata"].get("generation", 0))
 
 
 def _divides(rule: Document, backends: Backends) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from yolo_client.rollout.services import Selector
+from yolo_client.rollout.version import Change
 
 
 class Strategy(Protocol):
@@ -27,6 +28,10 @@ class Strategy(Protocol):
         """Return where the weights of the stable version come from, and those of the canary, empty without one."""
         ...
 
+    def promoting(self) -> bool:
+        """Tell whether the canary's promotion was begun by a rollout that was cut off then."""
+        ...
+
     def selectors(self) -> tuple[Selector, Selector]:
         """Return how to find the pods of the stable version and of the canary."""
         ...
@@ -39,8 +44,8 @@ class Strategy(Protocol):
         """Give the canary this share of the traffic."""
         ...
 
-    def promote(self) -> None:
-        """Make the canary's weights the stable version's, and take the canary away."""
+    def promote(self) -> Change:
+        """Make the canary's version the stable one, take the canary away, and return what changed but weights."""
         ...
 
     def roll_back(self) -> None:
