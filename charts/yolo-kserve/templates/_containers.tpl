@@ -32,6 +32,16 @@ lifecycle:
 {{- end }}
 
 {{/*
+The same in a runtime, for InferenceServices that say nothing of it; `outlives` for a predictor beside its transformer. A
+runtime can not give its pods longer to end than Kubernetes' 30 s, and the API server refuses a pod that sleeps longer.
+*/}}
+{{- define "yolo-kserve.runtimePreStop" -}}
+{{- $drain := .root.Values.drain }}
+{{- $seconds := ternary (add $drain.preStopSeconds $drain.delaySeconds $drain.graceSeconds) $drain.preStopSeconds .outlives }}
+{{- include "yolo-kserve.preStop" (min 25 $seconds) }}
+{{- end }}
+
+{{/*
 Probes of a server on `port`. It listens at once and is ready when its model is loaded and warm, which may take minutes
 the first time on a GPU. Only the process itself decides on its life: a model that can't answer takes no restart.
 With `grpcPort` the process is asked there whether it lives: Knative has a liveness probe by HTTP ask the one port that
