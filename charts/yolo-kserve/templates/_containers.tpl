@@ -42,15 +42,16 @@ runtime can not give its pods longer to end than Kubernetes' 30 s, and the API s
 {{- end }}
 
 {{/*
-Probes of a server on `port`. It listens at once and is ready when its model is loaded and warm, which may take minutes
-the first time on a GPU. Only the process itself decides on its life: a model that can't answer takes no restart.
+Probes of a server on `port`. It has started when it listens, and is ready when its model is loaded and warm: that may
+take minutes the first time on a GPU, and a transformer waits for its predictor as long as that one waits for a node.
+Only the process itself decides on its life: no restart makes a model load sooner.
 With `grpcPort` the process is asked there whether it lives: Knative has a liveness probe by HTTP ask the one port that
 the container declares, which may be gRPC's.
 */}}
 {{- define "yolo-kserve.probes" -}}
 startupProbe:
   httpGet:
-    path: /v2/health/ready
+    path: /v2/health/live
     port: {{ .port }}
   periodSeconds: 2
   timeoutSeconds: 2
