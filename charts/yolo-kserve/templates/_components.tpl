@@ -58,7 +58,7 @@ model:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   resources:
-    {{- include "yolo-kserve.resources" (dict "settings" $it.predictor "device" $it.device) | nindent 4 }}
+    {{- include "yolo-kserve.resources" (dict "settings" $it.predictor "device" $it.device "runtime" $values.modelDefaults.predictor) | nindent 4 }}
   {{- if eq $it.mode "Standard" }}
   {{- $seconds := $values.drain.preStopSeconds }}
   {{- if $collocated }}

@@ -119,13 +119,27 @@ livenessProbe:
     sizeLimit: {{ .Values.volumes.weights }}
 {{- end }}
 
-{{/* Resources with GPUs added; takes `settings` (a component's) and `device`. */}}
+{{/*
+Resources with GPUs added; takes `settings` (a component's), `device` and, for a model, `runtime`: the settings of its
+runtime. KServe adds a runtime's resources to the model's: of another kind of GPU than the model's, it must want none.
+*/}}
 {{- define "yolo-kserve.resources" -}}
 {{- $resources := deepCopy .settings.resources }}
 {{- if eq .device "gpu" }}
+{{- $runtime := .runtime | default .settings }}
 {{- range $kind := list "limits" "requests" }}
-{{- $_ := set $resources $kind (merge (dict $.settings.gpuResource (toString (int $.settings.gpus))) (index $resources $kind | default dict)) }}
+{{- $gpus := merge (dict $.settings.gpuResource (toString (int $.settings.gpus))) (dict $runtime.gpuResource "0") }}
+{{- $_ := set $resources $kind (merge $gpus (index $resources $kind | default dict)) }}
 {{- end }}
 {{- end }}
 {{- toYaml $resources }}
+{{- end }}
+
+{{/* Tolerations of what uses GPUs, whose nodes NVIDIA's taint may keep free also where they are sliced; takes a predictor's settings. */}}
+{{- define "yolo-kserve.gpuTolerations" -}}
+{{- range list "nvidia.com/gpu" .gpuResource | uniq }}
+- key: {{ . }}
+  operator: Exists
+  effect: NoSchedule
+{{- end }}
 {{- end }}

@@ -25,7 +25,7 @@ nodeSelector:
 {{- end }}
 {{- $tolerations := $settings.tolerations }}
 {{- if and (eq .component "predictor") (eq .service.device "gpu") }}
-{{- $tolerations = append $tolerations (dict "key" $settings.gpuResource "operator" "Exists" "effect" "NoSchedule") }}
+{{- $tolerations = concat $tolerations (include "yolo-kserve.gpuTolerations" $settings | fromYamlArray) }}
 {{- end }}
 {{- with $tolerations }}
 tolerations:
