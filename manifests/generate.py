@@ -34,8 +34,9 @@ class Piece:
 
 
 def runtimes(device: str, mode: str) -> dict[str, Any]:
-    """Return values that make the runtimes of one device and mode, and no others."""
-    return {"runtimes": {"devices": [device], "modes": [mode]}}
+    """Return values that make the runtimes of one device and mode, and no others; the base's are the ones to choose from."""
+    others = {} if (device, mode) == ("cpu", "Standard") else {"autoSelect": ""}
+    return {"runtimes": {"devices": [device], "modes": [mode], **others}}
 
 
 def model(topology: str) -> dict[str, Any]:

@@ -114,6 +114,11 @@ stable one's in Knative mode.
 {{- if and (eq $it.mode "Standard") (not .root.Values.route.enabled) }}
 {{- fail (printf "%s.canary: the route shares out the traffic; set route.enabled" $where) }}
 {{- end }}
+{{- range $component := ternary (list "predictor") (list "predictor" "transformer") (eq $it.topology "collocated") }}
+{{- if and (eq $it.mode "Standard") (gt (int $it.canary.minReplicas) (int (index $it $component).maxReplicas)) }}
+{{- fail (printf "%s.canary.minReplicas is more than %s.maxReplicas" $where $component) }}
+{{- end }}
+{{- end }}
 {{- if and (eq $it.topology "collocated") $it.canary.imageTag }}
 {{- fail (printf "%s.canary.imageTag: in the collocated topology a runtime names the images; use canary.runtime" $where) }}
 {{- end }}
