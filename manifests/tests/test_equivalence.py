@@ -80,7 +80,7 @@ SWITCHES = {
     "gpu-runtimes": {"runtimes": {"devices": ["cpu", "gpu"]}},
     "knative-runtimes": {"runtimes": {"devices": ["cpu"], "modes": ["Standard", "Knative"]}},
     "pod-monitor": {**NO_MODELS, "monitoring": {"podMonitor": {"enabled": True}}},
-    "alerts": {**NO_MODELS, "monitoring": {"rules": {"enabled": True}}},
+    "alerts": {**NO_MODELS, "monitoring": {"rules": {"enabled": True, "allNamespaces": True}}},
     "dashboard": {**NO_MODELS, "monitoring": {"dashboard": {"enabled": True}}},
 }
 
