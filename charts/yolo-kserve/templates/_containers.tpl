@@ -1,15 +1,6 @@
-{{/* What every container may do: nothing but compute, and write to /tmp. Fits pod security `restricted`. */}}
+{{/* What every container may do, without what is null. */}}
 {{- define "yolo-kserve.securityContext" -}}
-allowPrivilegeEscalation: false
-capabilities:
-  drop: [ALL]
-privileged: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
+{{- include "yolo-kserve.overlay" (dict "base" dict "over" .Values.containerSecurityContext) }}
 {{- end }}
 
 {{/* Flags of both servers for an orderly end. */}}

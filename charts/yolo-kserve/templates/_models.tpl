@@ -119,6 +119,9 @@ stable one's in Knative mode.
 {{- fail (printf "%s.canary.minReplicas is more than %s.maxReplicas" $where $component) }}
 {{- end }}
 {{- end }}
+{{- if and $it.canary.imageTag (contains "@" (cat .root.Values.images.predictor .root.Values.images.transformer)) }}
+{{- fail (printf "%s.canary.imageTag: images with a digest have no tag; use canary.runtime" $where) }}
+{{- end }}
 {{- if and (eq $it.topology "collocated") $it.canary.imageTag }}
 {{- fail (printf "%s.canary.imageTag: in the collocated topology a runtime names the images; use canary.runtime" $where) }}
 {{- end }}
