@@ -159,7 +159,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
                 "storageUri": f"https://models.example.org/street.onnx#sha256={'0123456789abcdef' * 4}",
                 "storageContainerName": "yolo-weights-sync",
             }
-        }
+        },
+        "storageContainer": {"prefixes": ["yolo://", "https://models.example.org/"]},
     },
 }
 # What the chart has no values for.

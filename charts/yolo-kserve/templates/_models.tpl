@@ -81,6 +81,18 @@ stable one's in Knative mode.
 {{- if and (eq .root.Values.scope "namespace") (hasPrefix "yolo://" $it.storageUri) (not $it.storageContainerName) }}
 {{- fail (printf "%s: yolo:// needs weights-sync as a ClusterStorageContainer, and scope: namespace installs nothing for the cluster; have an administrator install one and give its name as storageContainerName, or name a URI that KServe reads" $where) }}
 {{- end }}
+{{- $container := .root.Values.storageContainer }}
+{{- if and $container.create (eq .root.Values.scope "cluster") (eq $it.storageContainerName $container.name) }}
+{{- range $uri := without (list $it.storageUri (ternary $it.canary.storageUri "" $it.canary.enabled)) "" }}
+{{- $claimed := false }}
+{{- range $container.prefixes }}
+{{- $claimed = or $claimed (hasPrefix . $uri) }}
+{{- end }}
+{{- if not $claimed }}
+{{- fail (printf "%s: KServe refuses %s from %s, which does not claim it; add its place to storageContainer.prefixes" $where $uri $container.name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $component := list "predictor" "transformer" }}
 {{- $settings := index $it $component }}
 {{- $class := include "yolo-kserve.autoscaler" (dict "service" $it "component" $component) }}
