@@ -36,7 +36,7 @@ class Piece:
 
 
 def runtimes(device: str, mode: str) -> dict[str, Any]:
-    """Return values that make the runtimes of one device and mode, and no others; the base's are the ones to choose from."""
+    """Return values that make the runtimes of one device and mode, and no others; KServe chooses the base's."""
     others = {} if (device, mode) == ("cpu", "Standard") else {"autoSelect": ""}
     return {"runtimes": {"devices": [device], "modes": [mode], **others}}
 
