@@ -22,6 +22,8 @@ HELMS: Final = re.compile(
     re.MULTILINE,
 )
 HEADER: Final = "# Made from the chart by manifests/generate.py: make generate\n"
+# Which namespace a kustomization is for is not known here.
+ALERTS: Final = {"enabled": True, "allNamespaces": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class Piece:
 
 
 def runtimes(device: str, mode: str) -> dict[str, Any]:
-    """Return values that make the runtimes of one device and mode, and no others."""
-    return {"runtimes": {"devices": [device], "modes": [mode]}}
+    """Return values that make the runtimes of one device and mode, and no others; KServe chooses the base's."""
+    others = {} if (device, mode) == ("cpu", "Standard") else {"autoSelect": ""}
+    return {"runtimes": {"devices": [device], "modes": [mode], **others}}
 
 
 def model(topology: str) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def pieces() -> list[Piece]:
         Piece(
             "components/pod-monitor/pod-monitor.yaml", "podmonitor", {"monitoring": {"podMonitor": {"enabled": True}}}
         ),
-        Piece("components/alerts/rules.yaml", "prometheusrules", {"monitoring": {"rules": {"enabled": True}}}),
+        Piece("components/alerts/rules.yaml", "prometheusrules", {"monitoring": {"rules": ALERTS}}),
         Piece("components/dashboard/dashboard.yaml", "dashboard", {"monitoring": {"dashboard": {"enabled": True}}}),
     ]
     for topology, suffix in {"split": "", "collocated": "-collocated"}.items():

@@ -80,7 +80,7 @@ SWITCHES = {
     "gpu-runtimes": {"runtimes": {"devices": ["cpu", "gpu"]}},
     "knative-runtimes": {"runtimes": {"devices": ["cpu"], "modes": ["Standard", "Knative"]}},
     "pod-monitor": {**NO_MODELS, "monitoring": {"podMonitor": {"enabled": True}}},
-    "alerts": {**NO_MODELS, "monitoring": {"rules": {"enabled": True}}},
+    "alerts": {**NO_MODELS, "monitoring": {"rules": {"enabled": True, "allNamespaces": True}}},
     "dashboard": {**NO_MODELS, "monitoring": {"dashboard": {"enabled": True}}},
 }
 
@@ -159,7 +159,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
                 "storageUri": f"https://models.example.org/street.onnx#sha256={'0123456789abcdef' * 4}",
                 "storageContainerName": "yolo-weights-sync",
             }
-        }
+        },
+        "storageContainer": {"prefixes": ["yolo://", "https://models.example.org/"]},
     },
 }
 # What the chart has no values for.

@@ -1,20 +1,14 @@
 {{/* Labels and annotations of a component's pods; takes `root`, `service` and `component`. */}}
 {{- define "yolo-kserve.podMetadata" -}}
 {{- $settings := index .service .component }}
+{{- $annotations := dict "prometheus.kserve.io/port" "8080" "prometheus.kserve.io/path" "/metrics" }}
+{{- if eq .service.mode "Standard" }}
+{{- $_ := set $annotations "serving.kserve.io/autoscalerClass" (include "yolo-kserve.autoscaler" .) }}
+{{- end }}
 labels:
-  {{- include "yolo-kserve.modelLabels" . | nindent 2 }}
-  {{- with $settings.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "yolo-kserve.overlay" (dict "base" (include "yolo-kserve.modelLabels" . | fromYaml) "over" $settings.podLabels) | nindent 2 }}
 annotations:
-  {{- if eq .service.mode "Standard" }}
-  serving.kserve.io/autoscalerClass: {{ include "yolo-kserve.autoscaler" . }}
-  {{- end }}
-  prometheus.kserve.io/port: "8080"
-  prometheus.kserve.io/path: /metrics
-  {{- with $settings.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "yolo-kserve.overlay" (dict "base" $annotations "over" $settings.podAnnotations) | nindent 2 }}
 {{- end }}
 
 {{/* What predictor and transformer have alike; takes `root`, `service` and `component`. */}}
@@ -58,7 +52,7 @@ model:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   resources:
-    {{- include "yolo-kserve.resources" (dict "settings" $it.predictor "device" $it.device) | nindent 4 }}
+    {{- include "yolo-kserve.resources" (dict "settings" $it.predictor "device" $it.device "runtime" $values.modelDefaults.predictor) | nindent 4 }}
   {{- if eq $it.mode "Standard" }}
   {{- $seconds := $values.drain.preStopSeconds }}
   {{- if $collocated }}

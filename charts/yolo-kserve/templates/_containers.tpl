@@ -1,15 +1,6 @@
-{{/* What every container may do: nothing but compute, and write to /tmp. Fits pod security `restricted`. */}}
+{{/* What every container may do, without what is null. */}}
 {{- define "yolo-kserve.securityContext" -}}
-allowPrivilegeEscalation: false
-capabilities:
-  drop: [ALL]
-privileged: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
+{{- include "yolo-kserve.overlay" (dict "base" dict "over" .Values.containerSecurityContext) }}
 {{- end }}
 
 {{/* Flags of both servers for an orderly end. */}}
@@ -32,15 +23,26 @@ lifecycle:
 {{- end }}
 
 {{/*
-Probes of a server on `port`. It listens at once and is ready when its model is loaded and warm, which may take minutes
-the first time on a GPU. Only the process itself decides on its life: a model that can't answer takes no restart.
+The same in a runtime, for InferenceServices that say nothing of it; `outlives` for a predictor beside its transformer. A
+runtime can not give its pods longer to end than Kubernetes' 30 s, and the API server refuses a pod that sleeps longer.
+*/}}
+{{- define "yolo-kserve.runtimePreStop" -}}
+{{- $drain := .root.Values.drain }}
+{{- $seconds := ternary (add $drain.preStopSeconds $drain.delaySeconds $drain.graceSeconds) $drain.preStopSeconds .outlives }}
+{{- include "yolo-kserve.preStop" (min 25 $seconds) }}
+{{- end }}
+
+{{/*
+Probes of a server on `port`. It has started when it listens, and is ready when its model is loaded and warm: that may
+take minutes the first time on a GPU, and a transformer waits for its predictor as long as that one waits for a node.
+Only the process itself decides on its life: no restart makes a model load sooner.
 With `grpcPort` the process is asked there whether it lives: Knative has a liveness probe by HTTP ask the one port that
 the container declares, which may be gRPC's.
 */}}
 {{- define "yolo-kserve.probes" -}}
 startupProbe:
   httpGet:
-    path: /v2/health/ready
+    path: /v2/health/live
     port: {{ .port }}
   periodSeconds: 2
   timeoutSeconds: 2
@@ -108,13 +110,27 @@ livenessProbe:
     sizeLimit: {{ .Values.volumes.weights }}
 {{- end }}
 
-{{/* Resources with GPUs added; takes `settings` (a component's) and `device`. */}}
+{{/*
+Resources with GPUs added; takes `settings` (a component's), `device` and, for a model, `runtime`: the settings of its
+runtime. KServe adds a runtime's resources to the model's: of another kind of GPU than the model's, it must want none.
+*/}}
 {{- define "yolo-kserve.resources" -}}
 {{- $resources := deepCopy .settings.resources }}
 {{- if eq .device "gpu" }}
+{{- $runtime := .runtime | default .settings }}
 {{- range $kind := list "limits" "requests" }}
-{{- $_ := set $resources $kind (merge (dict $.settings.gpuResource (toString (int $.settings.gpus))) (index $resources $kind | default dict)) }}
+{{- $gpus := merge (dict $.settings.gpuResource (toString (int $.settings.gpus))) (dict $runtime.gpuResource "0") }}
+{{- $_ := set $resources $kind (merge $gpus (index $resources $kind | default dict)) }}
 {{- end }}
 {{- end }}
 {{- toYaml $resources }}
+{{- end }}
+
+{{/* Tolerations of what uses GPUs, whose nodes NVIDIA's taint may keep free also where they are sliced; takes a predictor's settings. */}}
+{{- define "yolo-kserve.gpuTolerations" -}}
+{{- range list "nvidia.com/gpu" .gpuResource | uniq }}
+- key: {{ . }}
+  operator: Exists
+  effect: NoSchedule
+{{- end }}
 {{- end }}

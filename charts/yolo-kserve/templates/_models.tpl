@@ -81,6 +81,18 @@ stable one's in Knative mode.
 {{- if and (eq .root.Values.scope "namespace") (hasPrefix "yolo://" $it.storageUri) (not $it.storageContainerName) }}
 {{- fail (printf "%s: yolo:// needs weights-sync as a ClusterStorageContainer, and scope: namespace installs nothing for the cluster; have an administrator install one and give its name as storageContainerName, or name a URI that KServe reads" $where) }}
 {{- end }}
+{{- $container := .root.Values.storageContainer }}
+{{- if and $container.create (eq .root.Values.scope "cluster") (eq $it.storageContainerName $container.name) }}
+{{- range $uri := without (list $it.storageUri (ternary $it.canary.storageUri "" $it.canary.enabled)) "" }}
+{{- $claimed := false }}
+{{- range $container.prefixes }}
+{{- $claimed = or $claimed (hasPrefix . $uri) }}
+{{- end }}
+{{- if not $claimed }}
+{{- fail (printf "%s: KServe refuses %s from %s, which does not claim it; add its place to storageContainer.prefixes" $where $uri $container.name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $component := list "predictor" "transformer" }}
 {{- $settings := index $it $component }}
 {{- $class := include "yolo-kserve.autoscaler" (dict "service" $it "component" $component) }}
@@ -113,6 +125,14 @@ stable one's in Knative mode.
 {{- end }}
 {{- if and (eq $it.mode "Standard") (not .root.Values.route.enabled) }}
 {{- fail (printf "%s.canary: the route shares out the traffic; set route.enabled" $where) }}
+{{- end }}
+{{- range $component := ternary (list "predictor") (list "predictor" "transformer") (eq $it.topology "collocated") }}
+{{- if and (eq $it.mode "Standard") (gt (int $it.canary.minReplicas) (int (index $it $component).maxReplicas)) }}
+{{- fail (printf "%s.canary.minReplicas is more than %s.maxReplicas" $where $component) }}
+{{- end }}
+{{- end }}
+{{- if and $it.canary.imageTag (contains "@" (cat .root.Values.images.predictor .root.Values.images.transformer)) }}
+{{- fail (printf "%s.canary.imageTag: images with a digest have no tag; use canary.runtime" $where) }}
 {{- end }}
 {{- if and (eq $it.topology "collocated") $it.canary.imageTag }}
 {{- fail (printf "%s.canary.imageTag: in the collocated topology a runtime names the images; use canary.runtime" $where) }}

@@ -48,12 +48,23 @@ matchExpressions:
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "yolo-kserve.fullname" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
 {{- end }}
 
-{{/* An image; takes `root`, `repository`, `tag` (empty for the release's) and `device`. */}}
+{{/* An image; takes `root`, `repository` (which may end in a digest), `tag` (empty for the release's) and `device`. */}}
 {{- define "yolo-kserve.image" -}}
 {{- $tag := .tag | default .root.Values.images.tag | default .root.Chart.AppVersion }}
 {{- $registry := .root.Values.images.registry | trimSuffix "/" }}
 {{- $suffix := eq (.device | default "cpu") "gpu" | ternary "-gpu" "" }}
-{{- printf "%s%s:%s%s" (empty $registry | ternary "" (printf "%s/" $registry)) .repository $tag $suffix }}
+{{- $version := contains "@" .repository | ternary "" (printf ":%s%s" $tag $suffix) }}
+{{- printf "%s%s%s" (empty $registry | ternary "" (printf "%s/" $registry)) .repository $version }}
+{{- end }}
+
+{{/* Image of the predictor; takes `root` and `device`. */}}
+{{- define "yolo-kserve.predictorImage" -}}
+{{- $images := .root.Values.images }}
+{{- $repository := eq .device "gpu" | ternary ($images.predictorGpu | default $images.predictor) $images.predictor }}
+{{- if and (eq .device "gpu") (contains "@" $images.predictor) (not $images.predictorGpu) }}
+{{- fail "images.predictorGpu: the digest in images.predictor is of the image for CPUs; give the other one, too, or take gpu out of runtimes.devices" }}
+{{- end }}
+{{- include "yolo-kserve.image" (dict "root" .root "repository" $repository "tag" "" "device" .device) }}
 {{- end }}
 
 {{/* The runtime for a device, topology and mode. */}}

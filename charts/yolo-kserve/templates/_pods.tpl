@@ -25,7 +25,7 @@ nodeSelector:
 {{- end }}
 {{- $tolerations := $settings.tolerations }}
 {{- if and (eq .component "predictor") (eq .service.device "gpu") }}
-{{- $tolerations = append $tolerations (dict "key" $settings.gpuResource "operator" "Exists" "effect" "NoSchedule") }}
+{{- $tolerations = concat $tolerations (include "yolo-kserve.gpuTolerations" $settings | fromYamlArray) }}
 {{- end }}
 {{- with $tolerations }}
 tolerations:
@@ -83,15 +83,32 @@ autoScaling:
 {{- end }}
 
 {{/*
-Requests in progress in a component's pods, as the mean over a minute: seconds spent on inference per second. Where the
-predictor may be at zero, what its transformer could not pass on counts too, and a transformer that waits for its model.
+Requests in progress in a component's pods, as the mean over a minute or four scrapes: seconds spent on inference per second.
+Of a collocated pod's servers only the transformer counts, for the predictor has the same requests. Where the predictor may
+be at zero, what its transformer could not pass on counts too, and a transformer that waits for its model.
 */}}
 {{- define "yolo-kserve.kedaQuery" -}}
 {{- $pods := printf `namespace="%s",pod=~"%s-%%s-.*"` .root.Release.Namespace .service.name }}
 {{- $inference := `call=~"infer|predict|detect|segment"` }}
-{{- printf `(sum(rate(yolo_request_seconds_sum{%s,%s}[1m])) or vector(0))` (printf $pods .component) $inference }}
+{{- if eq .service.topology "collocated" }}
+{{- $inference = printf `container="transformer-container",%s` $inference }}
+{{- end }}
+{{- $window := include "yolo-kserve.rateWindow" .root }}
+{{- printf `(sum(rate(yolo_request_seconds_sum{%s,%s}[%s])) or vector(0))` (printf $pods .component) $inference $window }}
 {{- if and (eq .component "predictor") (eq .service.topology "split") (eq (int .service.predictor.minReplicas) 0) }}
-{{- printf ` + (sum(rate(yolo_request_seconds_count{%s,code=~"503|UNAVAILABLE"}[1m])) or vector(0))` (printf $pods "transformer") }}
+{{- printf ` + (sum(rate(yolo_request_seconds_count{%s,code=~"503|UNAVAILABLE"}[%s])) or vector(0))` (printf $pods "transformer") $window }}
 {{- printf ` + (count(yolo_models_loaded{%s} == 0) or vector(0))` (printf $pods "transformer") }}
 {{- end }}
+{{- end }}
+
+{{/* Whole minutes that hold at least four scrapes: of fewer than two a rate is empty. */}}
+{{- define "yolo-kserve.rateWindow" -}}
+{{- $interval := .Values.monitoring.podMonitor.interval }}
+{{- $seconds := regexFind "^[0-9]+" $interval | int }}
+{{- if hasSuffix "ms" $interval }}
+{{- $seconds = div $seconds 1000 }}
+{{- else if hasSuffix "m" $interval }}
+{{- $seconds = mul $seconds 60 }}
+{{- end }}
+{{- max 1 (div (add (mul $seconds 4) 59) 60) }}m
 {{- end }}
