@@ -17,6 +17,7 @@ from through_gateway import Crowd, Served
 TOPOLOGIES = ("split", "collocated")
 # One pod of everything, for what scaling does to a rollout is not the question here.
 ONE = {component: {"autoscaling": {"class": "none"}} for component in ("predictor", "transformer")}
+MODELS = {topology: {"storageUri": "yolo://shapes", "topology": topology, **ONE} for topology in TOPOLOGIES}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,7 @@ def weights(namespace) -> str:
 @pytest.fixture(scope="module")
 def release(namespace, release: Release, weights) -> Release:
     """Install a model in each topology, named after it."""
-    models = {topology: {"storageUri": "yolo://shapes", "topology": topology, **ONE} for topology in TOPOLOGIES}
-    release.install({**IN_CLUSTER, "models": models})
+    release.install({**IN_CLUSTER, "models": MODELS})
     for topology in TOPOLOGIES:
         namespace.wait(f"isvc/{topology}", seconds=600)
     return release
@@ -143,7 +143,7 @@ def test_weights_that_fail_clients_alone_lose_their_part_of_the_traffic(model) -
 
 
 @pytest.mark.timeout(900)
-def test_good_weights_are_promoted_and_no_request_fails_on_the_way(model, namespace, eventually) -> None:
+def test_good_weights_are_promoted_and_no_request_fails_on_the_way(model, namespace, release, eventually) -> None:
     versions = ("good", "better") if model.served.model == "collocated" else ("good",)
     with Crowd(model.served, pause_s=0.05) as crowd:
         for version in versions:
@@ -161,6 +161,10 @@ def test_good_weights_are_promoted_and_no_request_fails_on_the_way(model, namesp
     assert len(crowd.digests) == 1 + len(versions), crowd.digests
     reasons = {each["reason"] for each in namespace.get("events")["items"]}
     assert {"RolloutBegun", "RolloutStep", "RolloutPromoted"} <= reasons
+    # What the command changed is Helm's to change again.
+    release.install({**IN_CLUSTER, "models": MODELS})
+    assert model.source == "yolo://shapes"
+    namespace.wait(f"isvc/{model.served.model}", seconds=300)
 
 
 def has_budget(namespace, name: str) -> bool:

@@ -22,10 +22,10 @@ def release(release: Release) -> Release:
 
 @contextmanager
 def applied(namespace, sample: str) -> Iterator[None]:
-    """Have a sample in the cluster, ready, with the images of this clone."""
+    """Have a sample in the cluster, ready, with the images of this clone, and asking for no more than its node has."""
     written = (ROOT / "manifests" / "samples" / f"{sample}.yaml").read_text()
     objects = re.sub(r"ghcr\.io/(yolo-kserve/[a-z-]+):[\w.-]+", r"localhost/\1:dev", written)
-    namespace.apply(objects)
+    namespace.apply(re.sub(r"requests: \{cpu: [^,]+", "requests: {cpu: 50m", objects))
     namespace.wait("isvc/shapes", seconds=300)
     try:
         yield
@@ -42,7 +42,7 @@ def served(namespace, gateway, model: str) -> Served:
 
 def test_a_model_on_runtimes_of_its_own_namespace_serves_pictures(release, namespace, gateway) -> None:
     own = Release(namespace.name, "own")
-    model = {"storageUri": "yolo://shapes", "topology": "collocated"}
+    model = {"storageUri": "yolo://shapes", "topology": "collocated", "storageContainerName": "yolo-weights-sync"}
     own.install({"scope": "namespace", "models": {"mine": model}})
     try:
         assert "clusterservingruntime" not in namespace.kubectl("get", RUNTIMES, "-o", "name")

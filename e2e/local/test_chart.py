@@ -21,7 +21,10 @@ METRIC = re.compile(r"\b(?:yolo|process|python|kube|container)_[a-z0-9_]+(?=[{\[
 # kube-state-metrics and cadvisor; the alerts say so.
 FROM_THE_CLUSTER = {
     "container_memory_working_set_bytes",
+    "kube_deployment_spec_replicas",
+    "kube_deployment_status_replicas_available",
     "kube_horizontalpodautoscaler_spec_max_replicas",
+    "kube_horizontalpodautoscaler_spec_min_replicas",
     "kube_horizontalpodautoscaler_status_desired_replicas",
     "kube_pod_container_resource_limits",
     "kube_pod_init_container_status_waiting_reason",
