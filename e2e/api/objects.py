@@ -37,12 +37,21 @@ def route(shares: dict[str, int]) -> dict:
 
 
 def refuse(namespace) -> None:
-    """Say what a gateway says of a route, for as many changes of it as may come."""
+    """Have a gateway refuse a route, as it is and however it changes."""
+    _say(namespace, "False", "BackendNotFound", "there is no such Service")
+
+
+def take(namespace) -> None:
+    """Have a gateway take a route, as it is and however it changes."""
+    _say(namespace, "True", "ResolvedRefs", "")
+
+
+def _say(namespace, status: str, reason: str, message: str) -> None:
     condition = {
         "type": "ResolvedRefs",
-        "status": "False",
-        "reason": "BackendNotFound",
-        "message": "there is no such Service",
+        "status": status,
+        "reason": reason,
+        "message": message,
         "observedGeneration": 99,
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from api.objects import component, knative, refuse, revision, route, service, split, weights
+from api.objects import component, knative, refuse, revision, route, service, split, take, weights
 from api.stage import kubectl
 
 from yolo_client.rollout.api import Api, ClusterFailed, NotFound, object_path
@@ -66,6 +66,29 @@ def test_a_split_canary_is_promoted_once_the_stable_pods_have_its_weights(namesp
     strategy.promote()
     assert strategy.sources() == ("same", "")
     assert weights(namespace) == {"m-transformer": 1}
+
+
+def test_who_applied_a_model_can_change_it_again_after_a_promotion(namespace, api) -> None:
+    split(namespace)
+    take(namespace)
+    strategy = strategy_of(api, "m", Patience(ready_s=2, routed_s=0))
+    strategy.create("same")
+    namespace.pod("p", "same", "10.89.0.11", component("m", "predictor"))
+    strategy.promote()
+    split(namespace, "yolo://others")
+    assert strategy.sources() == ("yolo://others", "")
+
+
+def test_who_applied_a_model_can_change_it_again_after_a_rollback(namespace, api) -> None:
+    split(namespace)
+    take(namespace)
+    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
+    strategy.create("same")
+    with pytest.raises(ClusterFailed):
+        strategy.promote()
+    strategy.roll_back()
+    split(namespace, "yolo://others")
+    assert strategy.sources() == ("yolo://others", "")
 
 
 def test_a_promotion_that_fails_half_way_gives_the_stable_version_its_own_weights_back(namespace, api) -> None:

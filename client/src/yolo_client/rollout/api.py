@@ -31,6 +31,8 @@ _AGAIN_FOR_CREATING: Final = _AGAIN.new(allowed_methods={"POST"}, status_forceli
 # What a pod says is an answer, whatever it says; and one that is gone has no minute.
 _AGAIN_FOR_PODS: Final = _AGAIN.new(read=0, status_forcelist=(), respect_retry_after_header=False)
 _CONFLICTS: Final = 10
+# By this name the API server remembers who set a field last.
+_MANAGER: Final = "yolo-kserve-rollout"
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERBS: Final = {"GET": "read", "POST": "create", "PUT": "change", "DELETE": "delete"}
 
@@ -111,10 +113,14 @@ class Api:
             if after == before:
                 return before
             try:
-                return self._document("PUT", path, after)
+                return self._document("PUT", f"{path}?fieldManager={_MANAGER}", after)
             except Conflict:
                 continue
         raise Conflict(f"{path.rpartition('/')[2]} is being changed by someone else all the time")
+
+    def hand_back(self, path: str) -> None:
+        """Have what `edit` changed belong to nobody: who applied the object, Helm 4 say, may change it again."""
+        self.edit(path, _disowned)
 
     def log(self, pod: str, container: str, *, previous: bool) -> str:
         """Return the last lines of a container's log, empty where there is none."""
@@ -215,6 +221,11 @@ def _answer(method: str, response: urllib3.BaseHTTPResponse) -> Document:
 def _answer_was_lost(response: urllib3.BaseHTTPResponse) -> bool:
     """Tell whether this answers a request that was sent again because its answer did not arrive."""
     return response.retries is not None and any(each.error is not None for each in response.retries.history)
+
+
+def _disowned(document: Document) -> Document:
+    fields = [each for each in document["metadata"].get("managedFields", []) if each.get("manager") != _MANAGER]
+    return {**document, "metadata": {**document["metadata"], "managedFields": fields}}
 
 
 def _labels_of(document: Document) -> Document:

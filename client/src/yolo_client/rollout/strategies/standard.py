@@ -7,6 +7,8 @@ traffic (docs/adr/0007-canaries.md).
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from yolo_client.rollout.api import Api, ClusterFailed, Document, NotFound, object_path
 from yolo_client.rollout.patience import Patience
 from yolo_client.rollout.services import (
@@ -101,6 +103,7 @@ class Standard:
         source = str(new.model["storageUri"])
         self._patience.until(lambda: self._serves(source), f"a stable version with the weights {source}")
         self._remove()
+        self._hand_back()
         return change(self._before, new)
 
     def roll_back(self) -> None:
@@ -112,12 +115,10 @@ class Standard:
                 service_path(self._api, self._name),
                 lambda service: with_version(service, self._before) if has_version(service, given) else service,
             )
-        try:
-            canary = self._service(self._canary)
-        except NotFound:
-            return
-        if copies.is_ours(canary):
-            self._remove()
+        with suppress(NotFound):
+            if copies.is_ours(self._service(self._canary)):
+                self._remove()
+        self._hand_back()
 
     def _share_out(self, percent: int) -> None:
         self._api.edit(self._route, lambda route: routes.weighted(route, self._backends, percent))
@@ -134,6 +135,10 @@ class Standard:
         self._api.edit(self._route, lambda route: routes.without_canary(route, self._backends))
         self._patience.routed()
         self._api.delete(service_path(self._api, self._canary))
+
+    def _hand_back(self) -> None:
+        for path in (service_path(self._api, self._name), self._route):
+            self._api.hand_back(path)
 
     def _service(self, name: str) -> Document:
         return self._api.get(service_path(self._api, name))
