@@ -164,7 +164,7 @@ def test_good_weights_are_promoted_and_no_request_fails_on_the_way(model, namesp
     # What the command changed is Helm's to change again.
     release.install({**IN_CLUSTER, "models": MODELS})
     assert model.source == "yolo://shapes"
-    namespace.wait(f"isvc/{model.served.model}", seconds=300)
+    namespace.rolled_out(f"{model.served.model}-predictor", seconds=300)
 
 
 def has_budget(namespace, name: str) -> bool:
