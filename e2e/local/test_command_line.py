@@ -64,7 +64,8 @@ def test_a_taken_port_ends_in_one_clear_line(cache: Path, ports: list[str], opti
     ]
 
 
-def test_ctrl_c_stops_both_servers_and_says_so(cache: Path, ports: list[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_being_told_to_end_stops_both_servers_and_says_so(cache: Path, ports: list[str], number: int) -> None:
     process = subprocess.Popen(
         [*COMMAND, "up", *ports], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -72,7 +73,7 @@ def test_ctrl_c_stops_both_servers_and_says_so(cache: Path, ports: list[str]) ->
     wait_until_ready(url, process)
     children = child_pids(process.pid)
     assert len(children) == 2
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "stopped"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from yolo_client import demo
 from yolo_client.client import Answer, Client, RequestFailed
+from yolo_client.interrupts import heed_all
 from yolo_client.local import EMBEDDED_WEIGHTS, LocalOptions, LocalServers, LocalServersFailed
 from yolo_client.report import print_answers
 from yolo_client.rollout.command import rollout
@@ -123,7 +124,8 @@ def _json_line(path: Path, answer: Answer) -> str:
 
 
 def _run(action: Callable[[], None]) -> None:
-    """Run a command; what can go wrong ends in one line, and Ctrl-C in another."""
+    """Run a command; what can go wrong ends in one line, and being told to end in another."""
+    heed_all()
     try:
         action()
     except KeyboardInterrupt:

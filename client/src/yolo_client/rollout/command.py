@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from yolo_client.demo import DemoFailed, generated_samples, samples_in
+from yolo_client.interrupts import heed_all
 
 ROLLED_BACK = 3
 FAILED = 2
@@ -70,7 +70,7 @@ def rollout(
         from yolo_client.rollout.strategies.choose import strategy_of  # noqa: PLC0415
     except ImportError:
         _fail("this command needs more packages: pip install 'yolo-client[rollout]'")
-    _listen()
+    heed_all()
     # Of each time that it asks the API server again.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
@@ -95,17 +95,6 @@ def rollout(
         _let_go_of_output()
     if not outcome.promoted:
         raise SystemExit(ROLLED_BACK)
-
-
-def _listen() -> None:
-    """Have a rollout roll back however it is told to end."""
-    # A CI job that is cancelled gets SIGTERM; it is to roll back like a person's Ctrl-C, which is ignored in what a
-    # script starts in the background, unless asked for.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
-    # A terminal that goes away ends it, unless nohup said that it should not.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def _let_go_of_output() -> None:
