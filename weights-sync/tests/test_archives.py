@@ -1,16 +1,21 @@
 """Archives, those that mean well and those that do not."""
 
+import gzip
 import hashlib
 import io
 import stat
 import tarfile
+import tracemalloc
 import zipfile
+from dataclasses import replace
 
 import pytest
 from tiny_networks import yolov8
 
 from weights_sync import __main__ as command
-from weights_sync.errors import ArchiveError, TooLargeError
+from weights_sync import limits as limits_module
+from weights_sync.archives import unpack
+from weights_sync.errors import ArchiveError, DeadlineError, TooLargeError
 from weights_sync.limits import Limits
 from weights_sync.pull import pull_as_it_is
 
@@ -81,6 +86,51 @@ def test_a_bomb_does_not_go_off(tmp_path, pack):
     many = pack(tmp_path / ("many.zip" if pack is zipped else "many.tgz"), {f"{n}": b"" for n in range(1001)})
     with pytest.raises(TooLargeError, match="1000 files"):
         pull_as_it_is(str(many), tmp_path / "a")
+
+
+def test_folders_without_end_are_given_up_in_time_and_not_remembered(tmp_path):
+    folder = tarfile.TarInfo("folder")
+    folder.type = tarfile.DIRTYPE
+    with gzip.open(tmp_path / "net.tgz", "wb") as archive:
+        archive.write(folder.tobuf() * 100_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises((ArchiveError, DeadlineError)):
+            pull_as_it_is(str(tmp_path / "net.tgz"), tmp_path / "a", limits=Limits(deadline_s=10))
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_member_that_is_passed_over_is_passed_over_in_time(tmp_path):
+    huge = tarfile.TarInfo("elsewhere")
+    huge.size = 10 << 30
+    with gzip.open(tmp_path / "layer.tgz", "wb", compresslevel=1) as archive:
+        archive.write(huge.tobuf())
+        archive.write(bytes(64 << 20))
+    limits = Limits(deadline_s=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits_module.time, "monotonic", iter(range(100)).__next__)
+        with pytest.raises(DeadlineError, match="the unpacking was not done in 1 seconds"):
+            unpack(tmp_path / "layer.tgz", tmp_path / "a", replace(limits, started_s=0), under="models")
+
+
+def test_a_zip_with_a_list_of_files_longer_than_any_models_is_not_read(tmp_path):
+    archive = zipped(tmp_path / "net.zip", {"net.onnx": DATA})
+    end = archive.read_bytes().rindex(b"PK\x05\x06")
+    with archive.open("r+b") as file:
+        file.seek(end + 12)
+        file.write((1 << 30).to_bytes(4, "little"))
+    with pytest.raises(TooLargeError, match="lists more files than any model needs"):
+        pull_as_it_is(str(archive), tmp_path / "a")
+
+
+def test_a_zip_with_a_comment_is_read(tmp_path):
+    archive = zipped(tmp_path / "net.zip", {"net.onnx": DATA})
+    with zipfile.ZipFile(archive, "a") as file:
+        file.comment = b"x" * 60_000
+    pull_as_it_is(str(archive), tmp_path / "a")
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == DATA
 
 
 def test_a_member_that_is_larger_than_it_says_is_cut_off(tmp_path):

@@ -194,3 +194,15 @@ def test_the_command_and_the_environment_name_the_cache(server, tmp_path, monkey
     monkeypatch.delenv("WEIGHTS_SYNC_CACHE_BYTES")
     assert command.main(["pull", server.uri, str(tmp_path / "c"), "--cache", str(tmp_path / "file")]) == 1
     assert "can not write" in capsys.readouterr().err
+
+
+def test_a_file_of_this_machine_stays_its_owners(tmp_path):
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"one")
+    file.chmod(0o600)
+    uri = f"{file}#sha256={hashlib.sha256(b'one').hexdigest()}"
+    for name in "ab":
+        assert command.main(["pull", uri, str(tmp_path / name), "--cache", str(tmp_path / "cache"), "--as-it-is"]) == 0
+    assert (file.stat().st_mode & 0o777, file.stat().st_nlink) == (0o600, 1)
+    file.write_bytes(b"two")
+    assert [(tmp_path / name / "model.onnx").read_bytes() for name in "ab"] == [b"one", b"one"]

@@ -18,7 +18,14 @@ import pytest
 
 from weights_sync import authorities, exchange, retry, web
 from weights_sync.addresses import is_public
-from weights_sync.errors import DeadlineError, DigestError, NoSpaceError, SourceError, TooLargeError
+from weights_sync.errors import (
+    DeadlineError,
+    DigestError,
+    NoSpaceError,
+    SourceError,
+    TooLargeError,
+    UnsupportedModelError,
+)
 from weights_sync.hub import hub_login
 from weights_sync.limits import Limits
 from weights_sync.manifest import in_manifest
@@ -48,6 +55,14 @@ class Site:
     tokens: list[str | None] = field(default_factory=list)
     sent: int = 0
     address: str = ""
+    trickle_s: float = 0
+    """Seconds between two bytes of a manifest."""
+    total: str = ""
+    """What a range says of the file's size in place of the truth."""
+    stubborn: bool = False
+    """Whether If-Range is not understood."""
+    later: str = "0"
+    """What Retry-After says."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         if path.endswith(".sha256"):
             self.answer(200 if site.manifest else 404, site.manifest.encode())
         elif site.failures:
-            self.answer(site.failures.pop(0), b"later", {"Retry-After": "0"})
+            self.answer(site.failures.pop(0), b"later", {"Retry-After": site.later})
         elif site.location and path == "/away":
             self.answer(302, b"", {"Location": site.location})
         elif site.etag and self.headers["If-None-Match"] == site.etag:
@@ -69,13 +84,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def file(self, site):
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
-        start = int(wanted[1]) if wanted and site.ranges and self.headers["If-Range"] in {None, site.etag} else 0
+        start = (
+            int(wanted[1])
+            if wanted and site.ranges and (site.stubborn or self.headers["If-Range"] in {None, site.etag})
+            else 0
+        )
         headers = {"ETag": site.etag, **site.headers} if site.etag else dict(site.headers)
         if start >= len(site.data):
-            self.answer(416, b"", {"Content-Range": f"bytes */{len(site.data)}"})
+            self.answer(416, b"", {"Content-Range": f"bytes */{len(site.data)}", **headers})
             return
         if start:
-            headers["Content-Range"] = f"bytes {start}-{len(site.data) - 1}/{len(site.data)}"
+            headers["Content-Range"] = f"bytes {start}-{len(site.data) - 1}/{site.total or len(site.data)}"
         body = site.data[start:]
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body) + site.more))
@@ -95,7 +114,11 @@ class Handler(BaseHTTPRequestHandler):
         if body is not None:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body or b"")
+        for byte in body or b"" if self.server.site.trickle_s else ():
+            self.wfile.write(bytes([byte]))
+            time.sleep(self.server.site.trickle_s)
+        if not self.server.site.trickle_s:
+            self.wfile.write(body or b"")
 
     def log_message(self, *_):
         pass
@@ -203,6 +226,68 @@ def test_the_deadline_ends_a_download_that_only_trickles(site, tmp_path):
         pull(site, tmp_path, deadline_s=0.2)
 
 
+def test_the_deadline_ends_a_manifest_that_only_trickles(site, tmp_path):
+    site.manifest, site.trickle_s = DIGEST, 0.05
+    with pytest.raises(DeadlineError, match=r"not done in 1 seconds"):
+        pull(site, tmp_path, deadline_s=1)
+
+
+def test_a_range_of_a_file_without_an_end_is_not_joined(site, tmp_path):
+    site.cut = 700_000
+    with pytest.raises(SourceError):
+        pull(site, tmp_path, attempts=1)
+    site.cut, site.total = 0, "*"
+    assert pull(site, tmp_path)
+    assert site.asked["/net.onnx"] == 3
+
+
+def test_a_file_that_changed_to_one_of_the_same_size_as_what_is_here_is_fetched_anew(site, tmp_path):
+    site.more, site.ranges = 1000, False
+    with pytest.raises(SourceError):
+        pull(site, tmp_path, attempts=1)
+    site.more, site.ranges, site.data, site.etag = 0, True, DATA[::-1], '"two"'
+    site.stubborn = True
+    assert pull(site, tmp_path)
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "²"])
+def test_a_wait_that_is_no_number_is_no_wait(site, tmp_path, digits):
+    site.failures, site.later = [503], digits
+    assert pull(site, tmp_path)
+
+
+def test_a_redirect_to_no_address_is_named(site, tmp_path):
+    site.location = "http://["
+    with pytest.raises(SourceError, match="redirects to what is no web address"):
+        pull(site, tmp_path, "/away")
+
+
+def test_a_redirect_to_a_private_address_is_refused_where_a_proxy_would_follow_it(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    site.location = "https://169.254.169.254/latest/meta-data"
+    with pytest.raises(SourceError, match=r"169\.254\.169\.254 is private: allow it"):
+        pull(site, tmp_path, "/away")
+
+
+def test_a_proxy_that_is_no_address_is_named_without_its_password(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:se/cret@proxy:80")
+    with pytest.raises(SourceError, match="the proxy that the environment names for https is no address") as caught:
+        pull_as_it_is("https://host.example/net.onnx", tmp_path, limits=Limits())
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fragment", [f"#SHA256={DIGEST}", f"#sha256:{DIGEST}", "#sha512=00", "#main"])
+def test_a_fragment_that_would_be_passed_over_is_refused(site, tmp_path, fragment):
+    with pytest.raises(DigestError, match="must be sha256= and 64 hexadecimal digits"):
+        pull(site, tmp_path, f"/net.onnx{fragment}")
+
+
+def test_a_checkpoint_of_the_web_is_not_placed_as_a_model(site, tmp_path):
+    with pytest.raises(UnsupportedModelError, match="no server prepares a checkpoint"):
+        pull(site, tmp_path, "/net.ckpt")
+    assert not site.asked
+
+
 def test_the_sizes_are_checked_before_a_byte_is_kept(site, tmp_path, monkeypatch):
     with pytest.raises(TooLargeError, match=f"has {len(DATA)} bytes; the limit is 100"):
         pull(site, tmp_path, max_bytes=100)
@@ -212,7 +297,8 @@ def test_the_sizes_are_checked_before_a_byte_is_kept(site, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "127.0.0.1", "169.254.169.254", "10.0.0.1", "[::1]", "[::ffff:10.0.0.1]"]
+    "host",
+    ["localhost", "127.0.0.1", "169.254.169.254", "10.0.0.1", "[::1]", "[::ffff:10.0.0.1]", "[64:ff9b::a9fe:a9fe]"],
 )
 def test_a_redirect_to_a_private_address_is_refused(site, tmp_path, host):
     site.location = f"http://{host}:9/latest/meta-data"

@@ -8,6 +8,8 @@ from weights_sync.errors import SourceError
 from weights_sync.limits import Limits
 
 Address = tuple[str, int]
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""RFC 6052: the last four bytes are an IPv4 address."""
 
 
 def connect(host: str, port: int, timeout_s: float, trusted: Address | None, *, checked: bool) -> socket.socket:
@@ -18,9 +20,7 @@ def connect(host: str, port: int, timeout_s: float, trusted: Address | None, *, 
     failure: OSError | None = None
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         if checked and not is_public(str(address[0])) and (address[0], address[1]) != trusted:
-            raise SourceError(
-                f"a redirect leads to {host}, whose address {address[0]} is private: allow it with --allow-private"
-            )
+            raise _private(host, str(address[0]))
         connection = socket.socket(family, kind, protocol)
         connection.settimeout(timeout_s)
         try:
@@ -33,12 +33,26 @@ def connect(host: str, port: int, timeout_s: float, trusted: Address | None, *, 
     raise failure or OSError("the name has no address")
 
 
+def check_literal(host: str) -> None:
+    """Refuse a host that is a private address by its name already, for a proxy that would connect to it."""
+    try:
+        public = host != "localhost" and is_public(host)
+    except ValueError:
+        return  # a name: only the proxy knows its address
+    if not public:
+        raise _private(host, host)
+
+
+def _private(host: str, address: str) -> SourceError:
+    return SourceError(f"a redirect leads to {host}, whose address {address} is private: allow it with --allow-private")
+
+
 def is_public(address: str) -> bool:
     """Tell whether an IP address belongs to the internet, not to this machine, this network or no one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    inner = ip.ipv4_mapped or ip.sixtofour if isinstance(ip, ipaddress.IPv6Address) else None
-    if inner is not None:
-        ip = inner
+    if isinstance(ip, ipaddress.IPv6Address):
+        translated = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = ip.ipv4_mapped or ip.sixtofour or translated or ip
     return ip.is_global and not ip.is_multicast
 
 

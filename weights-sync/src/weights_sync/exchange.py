@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
-from weights_sync.addresses import Address, check_encrypted, connect, may_be_plain
+from weights_sync.addresses import Address, check_encrypted, check_literal, connect, may_be_plain
 from weights_sync.authorities import trust
 from weights_sync.errors import SourceError
 from weights_sync.limits import Limits
@@ -76,7 +76,7 @@ def answered(
                 yield response
                 return
             trusted = exchange.reached
-            url = urljoin(url, response.headers.get("location", ""))
+            url = _joined(url, response.headers.get("location", ""))
             hop += 1
     raise SourceError(f"{shown(url)} redirects more than {_MAX_REDIRECTS} times")
 
@@ -152,6 +152,8 @@ class _Exchange:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         timeout_s = min(SILENCE_S, self.limits.left_s(f"the download of {shown(self.url)}"))
         proxy = _proxy(parts)
+        if proxy and self.checked:
+            check_literal(host)
         connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         if parts.scheme == "https":
             connection.default_port = 443
@@ -184,11 +186,25 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise SourceError(f"{shown(url)} redirects to what is no web address") from error
+
+
 def _proxy(parts: SplitResult) -> SplitResult | None:
     named = urllib.request.getproxies().get(parts.scheme, "")
     if not named or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
-    return urlsplit(named if "//" in named else f"//{named}")
+    try:
+        proxy = urlsplit(named if "//" in named else f"//{named}")
+        usable = proxy.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SourceError(f"the proxy that the environment names for {parts.scheme} is no address")
+    return proxy
 
 
 def _credentials(parts: SplitResult, header: str = "Authorization") -> dict[str, str]:

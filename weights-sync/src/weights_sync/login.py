@@ -95,7 +95,10 @@ def _pair(entry: Any, file: Path) -> tuple[str, str]:
 def _token(registry: str, stated: Mapping[str, str], pair: tuple[str, str], limits: Limits) -> str:
     realm = stated.get("realm", "")
     query = {name: stated[name] for name in ("service", "scope") if name in stated}
-    parts = urlsplit(realm)
+    try:
+        parts = urlsplit(realm)
+    except ValueError as error:
+        raise SourceError(f"{registry} names no address that gives tokens") from error
     url = parts._replace(query=urlencode([*parse_qsl(parts.query), *query.items()])).geturl()
     headers = {"Authorization": basic(*pair)} if pair[0] else {}
     # The address of the realm is the registry's word, as that of a redirect is: it must not lead into this network.

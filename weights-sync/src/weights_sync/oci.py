@@ -199,8 +199,8 @@ def _of_platform(index: Mapping[str, Any], name: str) -> str:
     machine = platform.machine()
     here = ("linux", _MACHINES.get(machine, machine))
     found = []
-    for entry in index.get("manifests", ()):
-        stated = entry.get("platform") or {}
+    for entry in _mappings(index.get("manifests")):
+        stated = _mapping(entry.get("platform"))
         kind = (stated.get("os"), stated.get("architecture"))
         # What is for no platform at all tells about an image, as its provenance does, and is none.
         if kind != ("unknown", "unknown"):
@@ -213,14 +213,22 @@ def _of_platform(index: Mapping[str, Any], name: str) -> str:
 
 def _layers(manifest: Mapping[str, Any], name: str) -> list[Layer]:
     layers = []
-    for entry in manifest["layers"]:
-        stated = entry if isinstance(entry, dict) else {}
-        title = str((stated.get("annotations") or {}).get(_TITLE, ""))
+    for stated in _mappings(manifest.get("layers")):
+        title = str(_mapping(stated.get("annotations")).get(_TITLE, ""))
         layer = Layer(str(stated.get("digest")), str(stated.get("mediaType", "")), title)
         if not _DIGEST.fullmatch(layer.digest):
             raise SourceError(f"{name} has a layer without a sha256")
         layers.append(layer)
     return layers
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [_mapping(entry) for entry in value] if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Return what a registry says in an object, and nothing where it is none."""
+    return value if isinstance(value, dict) else {}
 
 
 def _check(found: str, wanted: str) -> None:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from weights_sync.metrics import stage
 from weights_sync.order import CHECKPOINT, Order
 from weights_sync.place import digest_of, place_pieces, written
 from weights_sync.sidecar import beside
-from weights_sync.sources import fetch, local_file, promised
+from weights_sync.sources import fetch, local_file, promised, split_digest
 from weights_sync.transfer import Fetched
 from weights_sync.versions import MODEL_FILE, Record, Versions
 
@@ -67,7 +68,7 @@ def pull(
         prepared = make(fetched.file, completed(fetched.file, fetched.yaml), known)
         return Made(file, place_pieces(prepared.pieces(), file), prepared.source)
 
-    _pull(uri, Versions(directory), limits, _recipe(wanted.recipe), prepare, site=site, unwanted=unwanted)
+    _pull(uri, Versions(directory), limits, recipe_of(wanted.recipe), prepare, site=site, unwanted=unwanted)
     return read_card(read_skeleton(directory / MODEL_FILE).model)
 
 
@@ -81,7 +82,7 @@ def pull_as_it_is(
 
     def keep(fetched: Fetched, incoming: Path) -> Made:
         if fetched.file.suffix == CHECKPOINT:
-            raise UnsupportedModelError("no server prepares a checkpoint itself: pull it without --as-it-is")
+            raise _unprepared()
         if fetched.file.parent == incoming:
             return Made(fetched.file, fetched.sha256, fetched.sha256)
         file = incoming / MODEL_FILE
@@ -89,8 +90,14 @@ def pull_as_it_is(
             shutil.copyfile(fetched.file, file)
             return Made(file, digest_of(file), fetched.sha256)
 
+    if split_digest(uri)[0].partition("?")[0].endswith(CHECKPOINT):
+        raise _unprepared()
     _pull(uri, Versions(directory), limits or Limits(), _AS_IT_IS, keep, site=site, unwanted=unwanted)
     return Versions(directory).name
+
+
+def _unprepared() -> UnsupportedModelError:
+    return UnsupportedModelError("no server prepares a checkpoint itself: pull it without --as-it-is")
 
 
 def verify(directory: Path) -> "Card":
@@ -203,7 +210,8 @@ def _alone(cache: Cache | None, wanted: Record, limits: Limits) -> AbstractConte
     return cache.lock(key_of(wanted.source, wanted.recipe), limits)
 
 
-def _recipe(options: str) -> str:
+@cache
+def recipe_of(options: str) -> str:
     """Return a digest of how models are prepared: the options, and the code, which changes from release to release."""
     digest = hashlib.sha256(options.encode())
     names = ("make.py", "mindspore", "plain_yaml.py", "prepare", "sidecar.py")

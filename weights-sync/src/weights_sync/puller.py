@@ -11,7 +11,7 @@ from weights_sync.catalogue import Site
 from weights_sync.errors import UnsupportedModelError
 from weights_sync.limits import Limits
 from weights_sync.order import Order
-from weights_sync.pull import pull, pull_as_it_is
+from weights_sync.pull import pull, pull_as_it_is, recipe_of
 from weights_sync.signatures import Signatures
 
 if TYPE_CHECKING:
@@ -48,8 +48,10 @@ class Puller:
 
     @property
     def recipe(self) -> str:
-        """What the options do to the file, and whom they trust with it."""
-        return f"{self.options.as_it_is} {self.order.recipe} {self.site.signatures.recipe}"
+        """What the options and this release do to the file, how large it may be, and whom they trust with it."""
+        options = self.options
+        done = recipe_of(self.order.recipe)
+        return f"{options.as_it_is} {done} {options.max_bytes} {self.site.signatures.recipe}"
 
     def limits(self) -> Limits:
         """Return the options' limits, from now on."""

@@ -52,7 +52,7 @@ def fetch(uri: str, incoming: Path, limits: Limits, *, known: str = "", site: Si
     cache = task.site.cache
     fetched = (
         cache.fetched(wanted, incoming, limits, lambda: reader(place, task))
-        if cache and wanted and not known
+        if cache and wanted and not known and reader not in {_local, _mounted}
         else reader(place, task)
     )
     if fetched.unchanged:
@@ -84,10 +84,13 @@ def _signature(place: str, task: "_Task", reader: "_Reader") -> Path | None:
 
 def split_digest(uri: str) -> tuple[str, str]:
     """Return a URI without its fragment, and the sha256 (hex) in that, empty where there is none."""
-    place, _, wanted = uri.partition("#sha256=")
+    place, mark, wanted = uri.partition("#sha256=")
     wanted = wanted.lower()
-    if "#sha256=" in uri and not _SHA256.fullmatch(wanted):
+    if mark and not _SHA256.fullmatch(wanted):
         raise DigestError("the sha256 in the URI must be 64 hexadecimal digits")
+    scheme = _SCHEME.match(place)
+    if "#" in place and scheme and scheme.group()[:-1].lower() not in _FINDERS:
+        raise DigestError("what follows the # of a URI must be sha256= and 64 hexadecimal digits")
     return place, wanted
 
 

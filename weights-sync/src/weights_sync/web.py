@@ -18,6 +18,7 @@ _PIECE = 1 << 20
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 _LONGEST_RETRY_AFTER_S = 120
+_MAX_DIGITS = 18
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -71,7 +72,7 @@ def read(
             ):
                 if response.status not in _PASSING:
                     kind = response.headers.get_content_type()
-                    return Answer(response.status, kind, response.read(max_bytes))
+                    return Answer(response.status, kind, _start(response, url, limits, max_bytes))
                 raise _later(response)
         except Interrupted as error:
             patience.wait(error)
@@ -98,7 +99,7 @@ def read_mark(url: str, limits: Limits, login: Login = anonymous) -> str:
 
 def _later(response: http.client.HTTPResponse) -> Interrupted:
     asked = response.headers.get("retry-after", "")
-    wait_s = min(int(asked), _LONGEST_RETRY_AFTER_S) if asked.isdecimal() else 0
+    wait_s = min(_number(asked) or 0, _LONGEST_RETRY_AFTER_S)
     return Interrupted(f"it answered {response.status} {response.reason}".rstrip(), wait_s)
 
 
@@ -110,10 +111,10 @@ def _body(response: http.client.HTTPResponse, url: str, offset: int, etag: str, 
     if status == http.client.NOT_MODIFIED:
         return Body(iter(()), etag=_strong(response), unchanged=True)
     first, total = _range(response)
-    if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and offset and total == offset:
-        return Body(iter(()), offset, total, etag)
     same = not etag or _strong(response) in {"", etag}
-    if status == http.client.PARTIAL_CONTENT and offset and first == offset and same:
+    if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and offset and total == offset and same:
+        return Body(iter(()), offset, total, etag)
+    if status == http.client.PARTIAL_CONTENT and offset and first == offset and total is not None and same:
         return Body(_pieces(response, url, limits), offset, total, etag)
     if offset and status in {http.client.REQUESTED_RANGE_NOT_SATISFIABLE, http.client.PARTIAL_CONTENT}:
         raise Stale("the file on the server is another now")
@@ -123,7 +124,7 @@ def _body(response: http.client.HTTPResponse, url: str, offset: int, etag: str, 
         raise SourceError(f"{shown(url)} sends the file in an encoding that was not asked for")
     declared = response.headers.get("content-length", "")
     chunked = response.headers.get("transfer-encoding", "")
-    size = int(declared) if declared.isdecimal() and not chunked else None
+    size = None if chunked else _number(declared)
     return Body(_pieces(response, url, limits), 0, size, _strong(response))
 
 
@@ -133,7 +134,23 @@ def _range(response: http.client.HTTPResponse) -> tuple[int | None, int | None]:
     if not match:
         return None, None
     first, total = match.groups()
-    return (int(first) if first else None), (int(total) if total != "*" else None)
+    return _number(first or ""), _number(total)
+
+
+def _number(text: str) -> int | None:
+    """Return what a header counts, None where that is no number, or none that anything has."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
+
+
+def _start(response: http.client.HTTPResponse, url: str, limits: Limits, max_bytes: int) -> bytes:
+    """Return the first `max_bytes` of a body, in time."""
+    data = bytearray()
+    for piece in _pieces(response, url, limits):
+        data += piece
+        if len(data) >= max_bytes:
+            break
+        limits.left_s(f"the download of {shown(url)}")
+    return bytes(data[:max_bytes])
 
 
 def _strong(response: http.client.HTTPResponse) -> str:

@@ -69,15 +69,17 @@ class Follower:
         failures, last = 0, None
         while True:
             try:
-                for uri in self._uris():
-                    failures = 0
+                for told, uri in enumerate(self._uris()):
+                    # A list may be allowed where the watch is not.
+                    failures = 0 if told else failures
                     if uri != last:
                         found(uri)
                     last = uri
+                failures = 0
+                time.sleep(_FIRST_WAIT_S)
             except Exception as error:  # noqa: BLE001 - whatever the client, TLS or the network raise may pass
-                if getattr(error, "status", None) == _GONE:
-                    continue
-                self._complain(error)
+                if getattr(error, "status", None) != _GONE:
+                    self._complain(error)
                 failures += 1
                 longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(failures - 1, 10))
                 time.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter is no secret
