@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import shapes_variants
+from api.objects import canary_service, component, route, service
 from api.stage import ADDRESSES, Namespace, kubectl
 
 from yolo_client.local import LocalOptions, LocalServers
@@ -59,6 +60,21 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
             return address
 
         yield start
+
+
+@pytest.fixture
+def collocated(namespace, serve):
+    """Return a function that puts a model and somebody's canary in place, each with a real pod."""
+    with ExitStack() as stack:
+
+        def place(version: str, percent: int = 0) -> None:
+            shares = {"m-predictor": 100 - percent, "m-canary-predictor": percent}
+            namespace.apply(service(), canary_service(version), route(shares))
+            labels = component("m", "predictor")
+            stack.enter_context(namespace.followed("m", "stable-0", serve("yolo://shapes"), labels))
+            namespace.pod("canary-0", version, serve(version), component("m-canary", "predictor"))
+
+        yield place
 
 
 def rollout(namespace: Namespace, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:

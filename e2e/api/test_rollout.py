@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
 from api.objects import canary_service, component, refuse, route, service, services, split, weights
+from api.runs import FAST, LIMITS, start, wait_for_traffic
 from api.stage import ADDRESSES, NOBODY, kubectl
 from rollouts import STRICT
 
@@ -21,24 +18,6 @@ from yolo_client.rollout.api import Api, NotFound
 from yolo_client.rollout.services import service_path
 
 RBAC = Path(__file__).resolve().parents[2] / "docs/how-to/rollout-rbac.yaml"
-# A machine that stalls for a second is no slow canary.
-LIMITS = ("--min-requests", "8", "--max-p95-ratio", "30", "--ready-seconds", "60", "--routed-seconds", "0")
-FAST = ("--step-seconds", "1", *LIMITS)
-
-
-@pytest.fixture
-def collocated(namespace, serve):
-    """Return a function that puts a model and somebody's canary in place, each with a real pod."""
-    with ExitStack() as stack:
-
-        def place(version: str, percent: int = 0) -> None:
-            shares = {"m-predictor": 100 - percent, "m-canary-predictor": percent}
-            namespace.apply(service(), canary_service(version), route(shares))
-            labels = component("m", "predictor")
-            stack.enter_context(namespace.followed("m", "stable-0", serve("yolo://shapes"), labels))
-            namespace.pod("canary-0", version, serve(version), component("m-canary", "predictor"))
-
-        yield place
 
 
 def steps_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
@@ -212,57 +191,6 @@ def test_a_canary_that_has_no_ready_pod_as_a_step_ends_is_rolled_back(namespace,
     assert weights(namespace)["m-canary-predictor"] == 0
 
 
-def start(namespace, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    command = [*before, sys.executable, "-m", "yolo_client", "rollout", "m", "-n", namespace.name, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_traffic(namespace, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
-        assert process.poll() is None, process.communicate()
-        if weights(namespace).get("m-canary-predictor"):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the canary never got traffic")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_rollout_takes_the_traffic_back(namespace, collocated, number) -> None:
-    collocated("same")
-    process = start(namespace, *LIMITS, "--step-seconds", "60")
-    wait_for_traffic(namespace, process)
-    time.sleep(1)
-    process.send_signal(number)
-    out, errors = process.communicate(timeout=60)
-    assert process.returncode == 3, errors
-    assert "m is rolled back and stays at yolo://shapes: it was interrupted" in out
-    assert weights(namespace)["m-canary-predictor"] == 0
-
-
-def test_a_rollout_whose_reader_is_gone_takes_the_traffic_back(namespace, collocated) -> None:
-    collocated("same")
-    process = start(namespace, *LIMITS, "--step-seconds", "3")
-    wait_for_traffic(namespace, process)
-    process.stdout.close()
-    errors = process.stderr.read()
-    assert process.wait(timeout=60) == 2
-    (line,) = errors.splitlines()
-    assert line == "error: the canary was rolled back, because this command failed: [Errno 32] Broken pipe"
-    assert weights(namespace)["m-canary-predictor"] == 0
-
-
-def test_a_terminal_that_goes_away_does_not_end_what_nohup_started(namespace, collocated) -> None:
-    collocated("same")
-    process = start(namespace, *LIMITS, "--step-seconds", "60", before=("nohup",))
-    wait_for_traffic(namespace, process)
-    process.send_signal(signal.SIGHUP)
-    time.sleep(3)
-    assert process.poll() is None
-    assert weights(namespace)["m-canary-predictor"] == 5
-    process.terminate()
-    process.communicate(timeout=60)
-
-
 def test_what_can_not_be_noted_is_said_and_changes_nothing(namespace, collocated, rollout) -> None:
     role = yaml.safe_load(RBAC.read_text())
     role["rules"] = [rule for rule in role["rules"] if not {"events", "configmaps"} & {*rule["resources"]}]
@@ -278,19 +206,6 @@ def test_what_can_not_be_noted_is_said_and_changes_nothing(namespace, collocated
     assert last.startswith("the Event RolloutPromoted could not be written: ")
 
 
-def test_an_api_server_that_is_started_anew_is_waited_for(namespace, collocated) -> None:
-    collocated("same")
-    process = start(namespace, *LIMITS, "--step-seconds", "6")
-    wait_for_traffic(namespace, process)
-    file = Path(os.environ["API_SERVER_PID_FILE"])
-    before = file.read_text()
-    os.kill(int(before), signal.SIGKILL)
-    out, errors = process.communicate(timeout=280)
-    assert process.returncode == 0, out + errors
-    assert file.read_text() != before
-    assert not errors
-
-
 def test_a_pod_that_can_not_be_reached_is_named_with_the_reason(namespace, rollout) -> None:
     namespace.apply(service(), canary_service("same"), route({"m-predictor": 100, "m-canary-predictor": 0}))
     namespace.pod("canary-0", "same", NOBODY, component("m-canary", "predictor"))
@@ -298,17 +213,6 @@ def test_a_pod_that_can_not_be_reached_is_named_with_the_reason(namespace, rollo
     assert done.returncode == 3, done.stderr
     assert "no server answers at http://canary-0: error trying to reach service: dial tcp" in done.stdout
     assert "connection refused" in done.stdout
-
-
-def test_an_interrupted_rollout_can_be_told_to_leave_the_canary(namespace, collocated) -> None:
-    collocated("same")
-    process = start(namespace, *LIMITS, "--step-seconds", "60", "--on-interrupt", "leave")
-    wait_for_traffic(namespace, process)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert errors.splitlines() == ["error: the canary keeps 5 % of the traffic"]
 
 
 def test_a_dry_run_says_what_it_would_do_and_changes_nothing(namespace, collocated, rollout) -> None:

@@ -14,6 +14,7 @@ from yolo_client.rollout.api import Api, ClusterFailed, NotFound, object_path
 from yolo_client.rollout.patience import Patience
 from yolo_client.rollout.services import pods_of, service_path
 from yolo_client.rollout.strategies.choose import strategy_of
+from yolo_client.rollout.strategies.strategy import Strategy
 from yolo_client.rollout.version import Change
 
 
@@ -68,6 +69,16 @@ def test_a_split_canary_is_promoted_once_the_stable_pods_have_its_weights(namesp
     assert weights(namespace) == {"m-transformer": 1}
 
 
+def half_promoted(namespace, api) -> Strategy:
+    """Begin to promote a canary whose weights the stable version's pods never get; return its strategy."""
+    split(namespace)
+    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
+    strategy.create("same")
+    with pytest.raises(ClusterFailed):
+        strategy.promote()
+    return strategy
+
+
 def test_who_applied_a_model_can_change_it_again_after_a_promotion(namespace, api) -> None:
     split(namespace)
     take(namespace)
@@ -75,38 +86,28 @@ def test_who_applied_a_model_can_change_it_again_after_a_promotion(namespace, ap
     strategy.create("same")
     namespace.pod("p", "same", "10.89.0.11", component("m", "predictor"))
     strategy.promote()
+    strategy.hand_back()
     split(namespace, "yolo://others")
     assert strategy.sources() == ("yolo://others", "")
 
 
 def test_who_applied_a_model_can_change_it_again_after_a_rollback(namespace, api) -> None:
-    split(namespace)
+    strategy = half_promoted(namespace, api)
     take(namespace)
-    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
-    strategy.create("same")
-    with pytest.raises(ClusterFailed):
-        strategy.promote()
     strategy.roll_back()
+    strategy.hand_back()
     split(namespace, "yolo://others")
     assert strategy.sources() == ("yolo://others", "")
 
 
 def test_a_promotion_that_fails_half_way_gives_the_stable_version_its_own_weights_back(namespace, api) -> None:
-    split(namespace)
-    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
-    strategy.create("same")
-    with pytest.raises(ClusterFailed):
-        strategy.promote()
+    strategy = half_promoted(namespace, api)
     strategy.roll_back()
     assert strategy.sources() == ("yolo://shapes", "")
 
 
 def test_a_rollback_that_can_not_give_the_model_back_has_moved_the_traffic_before(namespace, api) -> None:
-    split(namespace)
-    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
-    strategy.create("same")
-    with pytest.raises(ClusterFailed):
-        strategy.promote()
+    strategy = half_promoted(namespace, api)
     kubectl("-n", namespace.name, "delete", "isvc", "m")
     with pytest.raises(NotFound):
         strategy.roll_back()
@@ -114,11 +115,7 @@ def test_a_rollback_that_can_not_give_the_model_back_has_moved_the_traffic_befor
 
 
 def test_a_rollback_leaves_a_model_that_someone_else_edited(namespace, api) -> None:
-    split(namespace)
-    strategy = strategy_of(api, "m", Patience(ready_s=1, routed_s=0))
-    strategy.create("same")
-    with pytest.raises(ClusterFailed):
-        strategy.promote()
+    strategy = half_promoted(namespace, api)
     edited = {"spec": {"predictor": {"model": {"storageUri": "yolo://mine"}}}}
     kubectl("-n", namespace.name, "patch", "isvc", "m", "--type=merge", "-p", json.dumps(edited))
     strategy.roll_back()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from yolo_client.rollout import course
+from yolo_client.rollout.api import ClusterFailed
 from yolo_client.rollout.course import Failed, Plan, Rollout
 from yolo_client.rollout.services import Selector
 from yolo_client.rollout.verdict import Action, Decision, Limits
 from yolo_client.rollout.version import Change
 
 PROMOTE = Decision(Action.PROMOTE, "it is good")
+ROLL_BACK = Decision(Action.ROLL_BACK, "it is bad")
 
 
 class Strategy:
@@ -18,8 +20,9 @@ class Strategy:
 
     owner = "m"
 
-    def __init__(self) -> None:
+    def __init__(self, *, claimed: bool = False) -> None:
         self.done: list[str] = []
+        self.claimed = claimed
 
     def percent(self) -> int:
         return 0
@@ -42,6 +45,10 @@ class Strategy:
 
     def roll_back(self) -> None:
         self.done.append("roll back")
+
+    def hand_back(self) -> None:
+        if self.claimed:
+            raise ClusterFailed("the cluster does not answer")
 
 
 class Record:
@@ -100,6 +107,16 @@ def test_whatever_goes_wrong_takes_the_traffic_back_and_is_said_in_one_line(erro
     assert str(failed.value) == f"the canary was rolled back, because this command failed: {words}"
     assert strategy.done == ["roll back"]
     assert record.verdicts == [f"rolled back: this command failed: {words}"]
+
+
+@pytest.mark.parametrize(("decision", "done"), [(PROMOTE, "promote"), (ROLL_BACK, "roll back")])
+def test_a_claim_that_can_not_be_given_up_is_said_and_changes_nothing(decision, done, monkeypatch, caplog) -> None:
+    strategy, record = Strategy(claimed=True), Record()
+    outcome = run(strategy, record, decision, monkeypatch)
+    assert outcome.promoted is (decision is PROMOTE)
+    assert strategy.done == [done]
+    assert len(record.verdicts) == 1
+    assert "still claimed, and Helm 4 may refuse to change it: the cluster does not answer" in caplog.text
 
 
 def test_an_interrupt_on_the_way_takes_the_traffic_back(monkeypatch) -> None:

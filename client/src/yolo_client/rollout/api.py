@@ -31,8 +31,8 @@ _AGAIN_FOR_CREATING: Final = _AGAIN.new(allowed_methods={"POST"}, status_forceli
 # What a pod says is an answer, whatever it says; and one that is gone has no minute.
 _AGAIN_FOR_PODS: Final = _AGAIN.new(read=0, status_forcelist=(), respect_retry_after_header=False)
 _CONFLICTS: Final = 10
-# By this name the API server remembers who set a field last.
-_MANAGER: Final = "yolo-kserve-rollout"
+# By this name the cluster knows what this command made and changed.
+OURS: Final = "yolo-kserve-rollout"
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERBS: Final = {"GET": "read", "POST": "create", "PUT": "change", "DELETE": "delete"}
 
@@ -113,7 +113,7 @@ class Api:
             if after == before:
                 return before
             try:
-                return self._document("PUT", f"{path}?fieldManager={_MANAGER}", after)
+                return self._document("PUT", f"{path}?fieldManager={OURS}", after)
             except Conflict:
                 continue
         raise Conflict(f"{path.rpartition('/')[2]} is being changed by someone else all the time")
@@ -224,7 +224,7 @@ def _answer_was_lost(response: urllib3.BaseHTTPResponse) -> bool:
 
 
 def _disowned(document: Document) -> Document:
-    fields = [each for each in document["metadata"].get("managedFields", []) if each.get("manager") != _MANAGER]
+    fields = [each for each in document["metadata"].get("managedFields", []) if each.get("manager") != OURS]
     return {**document, "metadata": {**document["metadata"], "managedFields": fields}}
 
 

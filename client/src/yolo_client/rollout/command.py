@@ -100,7 +100,7 @@ def rollout(
 def _let_go_of_output() -> None:
     """Send what could not be printed nowhere, where the reader is gone: Python would try again as it ends, and fail."""
     try:
-        print(end="", flush=True)  # noqa: T201  # typer's echo prints nothing where there is nothing to print
+        sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

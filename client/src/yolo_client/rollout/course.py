@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from yolo_client.rollout.verdict import Action, Decision, Limits, Observation, d
 from yolo_client.rollout.version import Change
 from yolo_client.rollout.watch import Watch, watch
 
+_log = logging.getLogger(__name__)
 # For a pod that fails a readiness probe as a step ends, which says nothing yet.
 _RETURN_S: Final = 15.0
 
@@ -157,7 +159,7 @@ class Rollout:
         return seen
 
     def _promoted(self, reason: str, source: str, change: Change) -> Outcome:
-        self._note("promoted", "RolloutPromoted", f"{source} is promoted: {reason}")
+        self._settle("promoted", "RolloutPromoted", f"{source} is promoted: {reason}")
         return Outcome(promoted=True, reason=reason, source=source, change=change)
 
     def _roll_back(self, reason: str, source: str) -> Outcome:
@@ -165,12 +167,16 @@ class Rollout:
             self._strategy.roll_back()
         except ClusterFailed as error:
             raise ClusterFailed(f"rolling back failed: {error}; it was to be done because {reason}") from error
-        self._note("rolled back", "RolloutRolledBack", reason, warning=True)
+        self._settle("rolled back", "RolloutRolledBack", reason, warning=True)
         return Outcome(promoted=False, reason=reason, source=source)
 
-    def _note(self, verdict: str, event: str, reason: str, *, warning: bool = False) -> None:
-        # What it tells of is done, and a Ctrl-C now interrupts no more than the telling.
+    def _settle(self, verdict: str, event: str, reason: str, *, warning: bool = False) -> None:
+        # The traffic is where it belongs: nothing that goes wrong from here on, no Ctrl-C either, changes that.
         with suppress(KeyboardInterrupt):
+            try:
+                self._strategy.hand_back()
+            except ClusterFailed as error:
+                _log.warning("what was changed is still claimed, and Helm 4 may refuse to change it: %s", error)
             self._record.report(verdict, reason, self._reports)
             self._record.event(event, reason, warning=warning)
 

@@ -14,11 +14,10 @@ from typing import Final
 
 import orjson
 
-from yolo_client.rollout.api import Api, ClusterFailed, Document, NotFound, object_path
+from yolo_client.rollout.api import OURS, Api, ClusterFailed, Document, NotFound, object_path
 from yolo_client.rollout.services import service_path
 
 _log = logging.getLogger(__name__)
-_COMPONENT: Final = "yolo-kserve-rollout"
 # The API server refuses longer ones.
 _MAX_NOTE: Final = 1024
 
@@ -51,8 +50,8 @@ class Record:
             "reason": reason,
             "action": "Rollout",
             "note": note[:_MAX_NOTE],
-            "reportingController": _COMPONENT,
-            "reportingInstance": _COMPONENT,
+            "reportingController": OURS,
+            "reportingInstance": OURS,
             "regarding": {**self._reference, "namespace": self._api.namespace},
         }
         try:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from yolo_client.rollout.api import Document
+from yolo_client.rollout.api import OURS, Document
 from yolo_client.rollout.services import SERVICE_LABEL, TRANSFORMER, model_of, replaced
 
-_OURS: Final = ("app.kubernetes.io/managed-by", "yolo-kserve-rollout")
+_MADE_BY: Final = "app.kubernetes.io/managed-by"
 _NOT_COPIED: Final = ("meta.helm.sh/", "kubectl.kubernetes.io/", "helm.sh/")
 _MODEL_NAME: Final = "--model_name"
 
 
 def is_ours(service: Document) -> bool:
     """Tell whether this command made an InferenceService."""
-    return bool(service["metadata"].get("labels", {}).get(_OURS[0]) == _OURS[1])
+    return bool(service["metadata"].get("labels", {}).get(_MADE_BY) == OURS)
 
 
 def canary_service(stable: Document, source: str, *, collocated: bool) -> Document:
@@ -83,7 +83,7 @@ def _metadata(stable: Document, name: str, labels: Document) -> Document:
     return {
         "name": name,
         "namespace": old["namespace"],
-        "labels": {**kept["labels"], **labels, _OURS[0]: _OURS[1]},
+        "labels": {**kept["labels"], **labels, _MADE_BY: OURS},
         "annotations": kept["annotations"],
     }
 

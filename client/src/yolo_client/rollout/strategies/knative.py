@@ -66,7 +66,6 @@ class Knative:
         self._patience.until(
             lambda: _has_all_traffic(self._api.get(self._path)), "a route with all traffic for the new weights"
         )
-        self._api.hand_back(self._path)
         # What else the old revision had does not stand in it as the InferenceService said it.
         return Change()
 
@@ -80,6 +79,9 @@ class Knative:
         self._api.edit(self._path, lambda service: with_source(service, before, 0))
         self._patience.until(lambda: self._restored(before), f"a revision with the weights {before}")
         self._api.edit(self._path, without_percent)
+
+    def hand_back(self) -> None:
+        """Give up the InferenceService."""
         self._api.hand_back(self._path)
 
     def _restored(self, source: str) -> bool:

@@ -103,7 +103,6 @@ class Standard:
         source = str(new.model["storageUri"])
         self._patience.until(lambda: self._serves(source), f"a stable version with the weights {source}")
         self._remove()
-        self._hand_back()
         return change(self._before, new)
 
     def roll_back(self) -> None:
@@ -118,7 +117,11 @@ class Standard:
         with suppress(NotFound):
             if copies.is_ours(self._service(self._canary)):
                 self._remove()
-        self._hand_back()
+
+    def hand_back(self) -> None:
+        """Give up the InferenceService and the route."""
+        for path in (service_path(self._api, self._name), self._route):
+            self._api.hand_back(path)
 
     def _share_out(self, percent: int) -> None:
         self._api.edit(self._route, lambda route: routes.weighted(route, self._backends, percent))
@@ -135,10 +138,6 @@ class Standard:
         self._api.edit(self._route, lambda route: routes.without_canary(route, self._backends))
         self._patience.routed()
         self._api.delete(service_path(self._api, self._canary))
-
-    def _hand_back(self) -> None:
-        for path in (service_path(self._api, self._name), self._route):
-            self._api.hand_back(path)
 
     def _service(self, name: str) -> Document:
         return self._api.get(service_path(self._api, name))

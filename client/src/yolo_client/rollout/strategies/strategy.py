@@ -51,3 +51,7 @@ class Strategy(Protocol):
     def roll_back(self) -> None:
         """Take all traffic from the canary, and the canary away where this command created it."""
         ...
+
+    def hand_back(self) -> None:
+        """Claim no changed field any more, so that who applied the objects, Helm 4 say, may change them again."""
+        ...
